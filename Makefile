@@ -1,0 +1,36 @@
+# Every target installs what it needs by itself, into .venv, and can be repeated.
+#   make demo               the demo study on made landscapes
+#   make demo DATA=FOLDER   the same on a folder with images/, masks/ and meta_data.csv
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/installed
+
+.PHONY: setup demo test test-slow check bench
+setup: $(INSTALLED)
+
+# PIP_CONSTRAINT: exact versions, whatever a machine's own pip settings say.
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Canopoint needs Python 3.11 or newer; name one with make PYTHON=..." >&2; exit 2; }
+	@echo "installing into .venv (once; torch and its CUDA libraries are some 5 GB)"
+	$(PYTHON) -m venv .venv
+	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -q -e '.[dev]'
+	@touch $@
+
+demo: $(INSTALLED)
+	@$(BIN)/canopoint run $(if $(DATA),demo_images --set 'data.root=$(DATA)',demo)
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest -m "not slow and not cluster"
+
+test-slow: $(INSTALLED)
+	$(BIN)/python -m pytest -m "slow or cluster"
+
+check: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+bench: $(INSTALLED)
+	$(BIN)/python -m bench.run

@@ -1,0 +1,119 @@
+"""What a finding is: a claim with its estimate, interval, number of seeds and run ids. `find.find` makes them.
+
+Plain data, so that findings.json holds all of it; every `text` is the same claim in words (`wording.py`).
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from analysis.statistics import Estimate
+
+SCHEMA_VERSION = "1"
+"""Of findings.json. Raise it with every change that a reader of the file would notice."""
+
+SCIENTIFIC, NUISANCE = "scientific", "nuisance"
+"""Roles. A scientific factor is the question itself; a nuisance factor is tuned anew at each of its levels."""
+
+
+@dataclass(frozen=True)
+class CellFinding:
+    """One cell, over the seed blocks used; `trial_ids` and `run_ids` in the order of `Findings.seeds`."""
+
+    parameters: dict[str, Any]
+    value: Estimate
+    trial_ids: list[str]
+    run_ids: list[str]
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One combination of scientific levels at its best nuisance setting.
+
+    Attributes:
+        scientific: the scientific levels.
+        parameters: those and the nuisance setting that is best on *all* seeds; this is what is exported.
+        value: mean over seeds, each read at the setting that the *other* seeds chose.
+        readings: (num_seeds,) those values, in the order of `Findings.seeds`.
+        chosen: (num_seeds,) the nuisance setting each was read at.
+        run_ids: (num_seeds,) the runs they were read from.
+    """
+
+    scientific: dict[str, Any]
+    parameters: dict[str, Any]
+    value: Estimate
+    readings: list[float]
+    chosen: list[dict[str, Any]]
+    run_ids: list[str]
+
+
+@dataclass(frozen=True)
+class LevelFinding:
+    """One level against the best level of its factor; `difference` is None for the best level itself."""
+
+    level: Any
+    value: Estimate
+    readings: list[float]
+    difference: Estimate | None
+    verdict: str
+    run_ids: list[str]
+    text: str
+
+
+@dataclass(frozen=True)
+class FactorFinding:
+    """All levels of one factor. `provisional`: no level but the best got a verdict, so nothing is settled."""
+
+    name: str
+    role: str
+    best_level: Any
+    recommended_level: Any
+    provisional: bool
+    levels: list[LevelFinding]
+    text: str
+
+
+@dataclass(frozen=True)
+class FloorFinding:
+    """The recommended configuration against a rule that needs no network."""
+
+    name: str
+    floor: float
+    value: Estimate
+    verdict: str
+    run_ids: list[str]
+    text: str
+
+
+@dataclass(frozen=True)
+class Caveat:
+    """A reason to read the findings with care; `kind` is stable, `text` is for people."""
+
+    kind: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Everything that the study shows; seeds ascending."""
+
+    study: str
+    objective: dict[str, Any]
+    seeds: list[int]
+    headline: str
+    provisional: bool
+    recommended: Arm
+    factors: list[FactorFinding]
+    floors: list[FloorFinding]
+    arms: list[Arm]
+    cells: list[CellFinding]
+    caveats: list[Caveat]
+    excluded: list[list[str]]
+
+    def cell(self, parameters: dict[str, Any]) -> CellFinding:
+        """The cell with exactly these levels."""
+        (cell,) = (cell for cell in self.cells if cell.parameters == parameters)
+        return cell
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Plain JSON values, with the version of their layout."""
+        return {"schema_version": SCHEMA_VERSION, **asdict(self)}

@@ -1,0 +1,119 @@
+"""Levels against the best: arms, and every factor's levels with their verdicts.
+
+A scientific level is read at its own best nuisance setting, a nuisance level as the mean over the cells of all other
+factors. Differences are paired by seed block and simultaneous over all pairs of a factor's levels.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.findings import NUISANCE, SCIENTIFIC, Arm, FactorFinding, LevelFinding
+from analysis.grid import Cell, Grid, level_order
+from analysis.runs import StudyRuns
+from analysis.statistics import (
+    balanced_rows,
+    best_index,
+    choose_on_other_seeds,
+    judge_level,
+    mean_interval,
+    paired_family,
+    rivals,
+)
+from analysis.wording import factor_text, level_finding_text
+
+VERDICTS = {
+    SCIENTIFIC: {"within": "enough", "beyond": "not enough", "undecided": "undecided"},
+    NUISANCE: {"within": "as good", "beyond": "worse", "undecided": "undecided"},
+}
+
+
+def _arms(runs: StudyRuns, grid: _Grid) -> list[Arm]:
+    """One arm for every combination of scientific levels, in ascending order."""
+    positions = [i for i, name in enumerate(grid.names) if runs.parameters[name] == SCIENTIFIC]
+    keys = [tuple(cell[i] for i in positions) for cell in grid.cells]
+    return [_arm(runs, grid, positions, [i for i, k in enumerate(keys) if k == key]) for key in dict.fromkeys(keys)]
+
+
+def _arm(runs: StudyRuns, grid: _Grid, positions: list[int], rows: list[int]) -> Arm:
+    values, mode = grid.values[rows], runs.objective["mode"]
+    chosen = [rows[i] for i in choose_on_other_seeds(values, mode)]
+    best = grid.cells[rows[best_index(values.mean(axis=1), mode)]]
+    readings = [float(grid.values[row, seed]) for seed, row in enumerate(chosen)]
+    nuisance = [name for name in grid.names if runs.parameters[name] != SCIENTIFIC]
+    return Arm(
+        scientific={grid.names[i]: best[i] for i in positions},
+        parameters=grid.named(best),
+        value=mean_interval(readings),
+        readings=readings,
+        chosen=[{name: grid.named(grid.cells[row])[name] for name in nuisance} for row in chosen],
+        run_ids=[grid.run_ids[row][seed] for seed, row in enumerate(chosen)],
+    )
+
+
+def _scientific_factors(runs: StudyRuns, arms: list[Arm]) -> list[FactorFinding]:
+    """Each scientific factor at its arms' readings; of several, each as the mean over the levels of the others."""
+    keys = [tuple(arm.scientific.values()) for arm in arms]
+    values, run_ids = np.array([arm.readings for arm in arms]), [arm.run_ids for arm in arms]
+    tables = {name: _table(keys, values, run_ids, i) for i, name in enumerate(arms[0].scientific)}
+    return [_factor(runs, name, SCIENTIFIC, table) for name, table in tables.items() if table.levels]
+
+
+def _nuisance_factors(runs: StudyRuns, grid: _Grid, recommended: Arm) -> list[FactorFinding]:
+    """Each nuisance factor as the mean over the cells of all others; a caveat names those that do not compare."""
+    tables = {name: _table(grid.cells, grid.values, grid.run_ids, i) for i, name in enumerate(grid.names)}
+    chosen = {name: level for name, level in recommended.parameters.items() if name not in recommended.scientific}
+    return [_factor(runs, name, NUISANCE, tables[name], level) for name, level in chosen.items() if tables[name].levels]
+
+
+@dataclass(frozen=True)
+class _Table:
+    """Levels of one factor, `values` (num_levels, num_seeds): within each seed the mean over all other factors."""
+
+    levels: list[Any]
+    values: NDArray[np.float64]
+    run_ids: list[list[str]]
+
+
+def _table(keys: list[Cell], values: NDArray[np.float64], run_ids: list[list[str]], factor: int) -> _Table:
+    levels = sorted({key[factor] for key in keys}, key=_order)
+    rows = balanced_rows(keys, factor, levels)
+    if not rows[0]:
+        return _Table([], values[:0], [])
+    means = np.array([values[row].mean(axis=0) for row in rows])
+    return _Table(levels, means, [[run_id for i in row for run_id in run_ids[i]] for row in rows])
+
+
+def _factor(runs: StudyRuns, name: str, role: str, table: _Table, recommended: Any = None) -> FactorFinding:
+    """Every level against the best; `recommended` is the exported level where the factor is nuisance."""
+    best = best_index(table.values.mean(axis=1), runs.objective["mode"])
+    levels = list(_levels(runs, role, table, best))
+    if role == SCIENTIFIC:
+        recommended = _smallest_enough(levels)
+    provisional = len(levels) > 1 and all(level.verdict in ("best", "undecided") for level in levels)
+    text = _factor_text(name, role, table.levels[best], recommended, levels)
+    return FactorFinding(name, role, table.levels[best], recommended, provisional, levels, text)
+
+
+def _levels(runs: StudyRuns, role: str, table: _Table, best: int) -> Iterator[LevelFinding]:
+    family = paired_family(table.values)
+    for i, level in enumerate(table.levels):
+        difference = family.get((i, best))  # None for the best itself
+        verdict = "best"
+        if difference is not None:
+            verdict = VERDICTS[role][judge(difference, runs.objective["margin"], runs.objective["mode"])]
+        value = mean_interval(table.values[i])
+        text = f"{level_text(level)}: {value.value:.3f}, {verdict}"
+        if difference is not None:
+            text += f"; {difference.text('+')} against {level_text(table.levels[best])}"
+        yield LevelFinding(level, value, table.values[i].tolist(), difference, verdict, table.run_ids[i], text)
+
+
+def _smallest_enough(levels: list[LevelFinding]) -> Any:
+    """The smallest number judged enough; among levels that are no numbers, where none is smaller, the best."""
+    is_numeric = all(not isinstance(level.level, str) for level in levels)
+    accepted = ("best", "enough") if is_numeric else ("best",)
+    return next(level.level for level in levels if level.verdict in accepted)

@@ -1,0 +1,184 @@
+"""Findings -> files: JSON for programs, Markdown and one self-contained HTML page for people, CSV for further work.
+
+Names of studies, scenes and folders come out of run files, which may be anyone's: HTML is escaped by jinja2 and may
+load or run nothing (its Content-Security-Policy), Markdown is escaped here, no CSV cell can be taken for a formula.
+"""
+
+import json
+import re
+from html import escape
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+from markupsafe import Markup
+
+from analysis.export import export_best, write_atomically
+from analysis.findings import INTERVALS_MEAN, Findings, find, level_text, listed, words
+from analysis.plots import Plot, draw
+from analysis.runs import StudyRuns, load_study
+
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+
+METHOD = (
+    "A seed is a block: the same draw of points, the same starting weights and the same image order in every cell, so"
+    " that differences are paired by seed. Each level of a scientific factor, such as the point count, is read at its"
+    " own best other settings, which for each seed are chosen on the other seeds, so that luck in choosing does not"
+    " flatter the result. Intervals are Student's t, 95 %; those of differences hold for all pairs of levels of a"
+    " factor together (Bonferroni)."
+)
+
+Rows = list[tuple[str, str]]
+
+
+def analyze(study_dir: Path) -> tuple[Findings, list[Path]]:
+    """Reads a study's runs, draws the findings, writes the report and exports the recommended configuration.
+
+    Raises:
+        InputError: the study has no complete run, or its runs do not go together.
+    """
+    runs = load_study(study_dir)
+    findings = find(runs)
+    return findings, [*write_report(study_dir, runs, findings), export_best(study_dir, runs, findings)]
+
+
+def write_report(study_dir: Path, runs: StudyRuns, findings: Findings) -> list[Path]:
+    """Writes everything but `best.yaml` into `<study_dir>/analysis`; each file is there whole or not at all."""
+    plots = draw(runs, findings)
+    texts = {
+        "findings.json": json.dumps(findings.to_mapping(), indent=2, allow_nan=False) + "\n",
+        "report.md": _markdown(runs, findings, plots),
+        "report.html": _html(runs, findings, plots),
+        "runs.csv": _csv(runs.epochs),
+        **{f"figures/{plot.name}.svg": f'<?xml version="1.0" encoding="utf-8"?>\n{plot.svg}' for plot in plots},
+    }
+    paths = [study_dir / "analysis" / name for name in texts]
+    for path, text in zip(paths, texts.values(), strict=True):
+        write_atomically(path, text)
+    return paths
+
+
+# What both reports show ----------------------------------------------------------------------------------------------
+
+
+def _data_rows(runs: StudyRuns) -> Rows:
+    data = runs.data
+    classes = ", ".join(map(str, data.get("class_names", [])))
+    return [
+        ("Source", str(data.get("source", "unknown"))),
+        ("Images", f"{data.get('num_images', 'unknown')} used of {data.get('num_images_available', 'unknown')}"),
+        ("Scenes", str(data.get("num_scenes", "unknown"))),
+        ("Image size", f"{data.get('image_size', 'unknown')} pixels a side"),
+        ("Classes", classes or "unknown"),
+        ("Fingerprint", str(data.get("fingerprint", "unknown"))),
+    ]
+
+
+def _split_rows(runs: StudyRuns) -> list[tuple[str, str, str, str]]:
+    """(split, number of images, forest share, scenes)."""
+    shares = runs.data.get("forest_share", {})
+    return [
+        (
+            name,
+            str(split.get("num_images", "unknown")),
+            f"{shares[name]:.3f}" if name in shares else "unknown",
+            ", ".join(map(str, split.get("scenes", []))),
+        )
+        for name, split in runs.data.get("splits", {}).items()
+    ]
+
+
+def _protocol_rows(runs: StudyRuns, findings: Findings) -> Rows:
+    objective = runs.objective
+    goal = "larger is better" if objective["mode"] == "max" else "smaller is better"
+    trial_id = findings.cell(findings.recommended.parameters).trial_ids[0]
+    varied = {*runs.parameters, "seed"}
+    fixed = {name: value for name, value in runs.training[trial_id].items() if name not in varied}
+    minutes = float(runs.trials["time_s"].sum()) / 60
+    return [
+        ("Objective", f"{objective['metric']} at the {objective['at']} epoch; {goal}"),
+        ("Margin", f"{objective['margin']:.3f}: a smaller difference is called negligible"),
+        ("Seeds", listed(findings.seeds)),
+        (
+            "Runs",
+            f"{len(findings.cells)} cells at {len(findings.seeds)} seeds; {minutes:.1f} minutes of training in all",
+        ),
+        ("Same in all runs", ", ".join(f"{words(name)} {level_text(value)}" for name, value in fixed.items())),
+    ]
+
+
+def _parameters_text(parameters: dict[str, Any]) -> str:
+    return ", ".join(f"{words(name)} {level_text(level)}" for name, level in parameters.items())
+
+
+# The files -----------------------------------------------------------------------------------------------------------
+
+
+def _html(runs: StudyRuns, findings: Findings, plots: list[Plot]) -> str:
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters.update(level=level_text, words=words, parameters=_parameters_text)
+    template = resources.files("analysis").joinpath("report.html.j2").read_text(encoding="utf-8")
+    return environment.from_string(template).render(
+        findings=findings,
+        figures=[(plot, _inline(plot)) for plot in plots],
+        data=_data_rows(runs),
+        splits=_split_rows(runs),
+        protocol=_protocol_rows(runs, findings),
+        method=METHOD,
+        intervals_mean=INTERVALS_MEAN,
+    )
+
+
+def _inline(plot: Plot) -> Markup:
+    """The figure as an element of the page: as wide as there is room, with its text alternative, naming no address."""
+    view_box = re.search(r'viewBox="[0-9. -]+"', plot.svg)
+    assert view_box, "matplotlib gives every figure a viewBox"
+    inner = plot.svg[plot.svg.index(">") + 1 :]
+    # Inside HTML the namespaces are implied. Our own drawing, from escaped text: safe as it stands.
+    return Markup(f'<svg {view_box[0]} role="img" aria-label="{escape(plot.title)}. {escape(plot.text)}">{inner}')
+
+
+def _csv(epochs: pd.DataFrame) -> str:
+    """The tidy table; text that a spreadsheet would run as a formula gets an apostrophe before it."""
+    guarded = epochs.apply(lambda column: column.map(_inert)) if len(epochs) else epochs
+    return guarded.rename(columns=_inert).to_csv(index=False, lineterminator="\n")
+
+
+def _inert(cell: Any) -> Any:
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA_STARTS) else cell
+
+
+def _markdown(runs: StudyRuns, findings: Findings, plots: list[Plot]) -> str:
+    parts = [f"# Study {_md(findings.study)}", f"**{_md(findings.headline)}**", "## Findings"]
+    for factor in findings.factors:
+        rows = [
+            (level_text(x.level), x.verdict, x.value.text(), x.difference.text("+") if x.difference else "")
+            for x in factor.levels
+        ]
+        head = (words(factor.name), "verdict", "mean", f"difference to {level_text(factor.best_level)}")
+        parts += [_md(factor.text), _md_table(head, rows)]
+    parts += [_md(INTERVALS_MEAN), *(_md(floor.text) for floor in findings.floors), "## Figures"]
+    parts += [f"![{_md(plot.title)}](figures/{plot.name}.svg)\n\n{_md(plot.text)}" for plot in plots]
+    parts += ["## Read with care", "\n".join(f"- {_md(caveat.text)}" for caveat in findings.caveats)]
+    parts += ["## Data", _md_table(("", ""), _data_rows(runs))]
+    parts += [_md_table(("split", "images", "forest share", "scenes"), _split_rows(runs))]
+    parts += ["## Protocol", _md_table(("", ""), _protocol_rows(runs, findings)), _md(METHOD)]
+    cells = [(_parameters_text(cell.parameters), cell.value.text(), ", ".join(cell.run_ids)) for cell in findings.cells]
+    parts += ["## Runs", _md_table(("cell", findings.objective["metric"], "runs"), cells)]
+    if findings.excluded:
+        parts += [_md_table(("left out", "reason"), [tuple(item) for item in findings.excluded])]
+    return "\n\n".join(parts) + "\n"
+
+
+def _md_table(head: tuple[str, ...], rows: list[Any]) -> str:
+    lines = [head, ("---",) * len(head), *rows]
+    return "\n".join("| " + " | ".join(cell if cell == "---" else _md(cell) for cell in line) + " |" for line in lines)
+
+
+def _md(text: str) -> str:
+    """Text that Markdown shows as it is, on one line."""
+    return re.sub(r"([\\`*_\[\]|~#])", r"\\\1", escape(" ".join(text.split()), quote=False))

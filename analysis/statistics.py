@@ -1,0 +1,185 @@
+"""Numbers and intervals over seed blocks: arrays in, estimates out; nothing here knows a study.
+
+Population: every interval speaks of *seeds*. It says where the mean would lie if the points were drawn again, the
+network started again and the images shuffled again, on the very same images and split. It says nothing about other
+scenes. Seeds are few, so intervals are Student's t: a percentile bootstrap over 3 seeds covers 76 % where it claims 95.
+"""
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import combinations
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+CONFIDENCE = 0.95
+
+Mode = Literal["max", "min"]
+Verdict = Literal["within", "beyond", "undecided"]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over seeds with its t interval.
+
+    Attributes:
+        value: the mean, in the metric's own unit.
+        low: lower end; None where one seed gives no interval.
+        high: upper end; None likewise.
+        num_seeds: seed blocks behind the mean.
+        confidence: coverage of this one interval, in (0, 1).
+    """
+
+    value: float
+    low: float | None
+    high: float | None
+    num_seeds: int
+    confidence: float
+
+    def text(self, sign: Literal["", "+"] = "") -> str:
+        """`0.713 [0.660, 0.766]`, or the bare number where one seed gives no interval; `+` for differences."""
+        if self.low is None or self.high is None:
+            return f"{self.value:{sign}.3f}"
+        return f"{self.value:{sign}.3f} [{self.low:{sign}.3f}, {self.high:{sign}.3f}]"
+
+
+def mean_interval(values: ArrayLike, confidence: float = CONFIDENCE) -> Estimate:
+    """Mean over seeds with its t interval. Population: seeds (points, initial weights, order), not scenes.
+
+    Args:
+        values: (num_seeds,) one number per seed.
+        confidence: coverage, in (0, 1).
+
+    Returns:
+        The estimate; without interval for a single seed. Equal values give an interval of no width.
+
+    Raises:
+        ValueError: no value, or one that is not finite; a missing metric is a failed trial and must not get here.
+    """
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim != 1 or array.size == 0 or not np.isfinite(array).all():
+        raise ValueError(f"values must be a non-empty row of finite numbers, got {array!r}")
+    mean = float(array.mean())
+    if array.size == 1:
+        return Estimate(mean, None, None, 1, confidence)
+    # ptp, not std: the mean of equal numbers may be off by one bit, and noise of 1e-17 is no spread.
+    spread = float(array.std(ddof=1)) if np.ptp(array) > 0 else 0.0
+    half_width = _t_quantile(confidence, array.size - 1) * spread / float(np.sqrt(array.size))
+    return Estimate(mean, mean - half_width, mean + half_width, array.size, confidence)
+
+
+def paired_difference(values: ArrayLike, reference: ArrayLike, confidence: float = CONFIDENCE) -> Estimate:
+    """Mean of values - reference, paired by seed, with its t interval. Population: seeds, not scenes.
+
+    Args:
+        values: (num_seeds,) one number per seed.
+        reference: (num_seeds,) the same seeds in the same order.
+        confidence: coverage, in (0, 1).
+
+    Raises:
+        ValueError: the two do not pair, or a value is not finite.
+    """
+    first, second = np.asarray(values, dtype=np.float64), np.asarray(reference, dtype=np.float64)
+    if first.shape != second.shape:
+        raise ValueError(f"paired values need the same seeds, got shapes {first.shape} and {second.shape}")
+    return mean_interval(first - second, confidence)
+
+
+def paired_family(table: ArrayLike, confidence: float = CONFIDENCE) -> dict[tuple[int, int], Estimate]:
+    """All paired differences among k levels, simultaneous. Population: seeds, not scenes.
+
+    Bonferroni over all k (k - 1) / 2 pairs, not over k - 1: the level that the others are held against, the best one,
+    is chosen from the same data, and only the whole family stays right whichever it is.
+
+    Args:
+        table: (k, num_seeds) one row a level, one column a seed block.
+        confidence: probability that *all* intervals of the family hold, in (0, 1).
+
+    Returns:
+        (i, j) -> estimate of row i - row j, for every ordered pair i != j.
+    """
+    rows = np.asarray(table, dtype=np.float64)
+    pairs = list(combinations(range(len(rows)), 2))
+    each = 1 - (1 - confidence) / max(len(pairs), 1)
+    return {(i, j): paired_difference(rows[i], rows[j], each) for a, b in pairs for i, j in ((a, b), (b, a))}
+
+
+def best_index(means: ArrayLike, mode: Mode) -> int:
+    """Index of the best mean; the first of equals (to 12 digits), so order the levels with the cheapest first."""
+    array = np.asarray(means, dtype=np.float64).round(12)
+    return int(array.argmax() if mode == "max" else array.argmin())
+
+
+def choose_on_other_seeds(table: ArrayLike, mode: Mode) -> NDArray[np.int64]:
+    """For each seed the setting that is best on the mean of all *other* seeds.
+
+    Reading the chosen setting at the seed that had no say in the choice avoids the winner's curse: the best of many
+    noisy means reads too well on the data that made it best. The price: the choice rests on one seed fewer.
+
+    Args:
+        table: (num_settings, num_seeds).
+        mode: whether large or small is good.
+
+    Returns:
+        (num_seeds,) row indices. With one seed there is no other: it chooses for itself, which is exploratory.
+    """
+    rows = np.asarray(table, dtype=np.float64)
+    num_seeds = rows.shape[1]
+    if num_seeds == 1:
+        return np.array([best_index(rows[:, 0], mode)])
+    return np.array([best_index(np.delete(rows, seed, axis=1).mean(axis=1), mode) for seed in range(num_seeds)])
+
+
+def balanced_rows(keys: Sequence[Sequence[Hashable]], factor: int, levels: Sequence[Hashable]) -> list[list[int]]:
+    """Rows to average so that the levels of one factor compare: only settings of the others that every level has.
+
+    Args:
+        keys: (num_cells, num_factors) the level of each factor in each cell.
+        factor: column of the factor whose levels are compared.
+        levels: its levels, in the order wanted.
+
+    Returns:
+        One list of rows a level, equally long and in the same order of settings; all empty where no setting is shared.
+    """
+    row_of = {tuple(key): row for row, key in enumerate(keys)}
+    others = dict.fromkeys((tuple(key[:factor]), tuple(key[factor + 1 :])) for key in keys)
+    shared = [(a, b) for a, b in others if all((*a, level, *b) in row_of for level in levels)]
+    return [[row_of[(*a, level, *b)] for a, b in shared] for level in levels]
+
+
+def judge(difference: Estimate, margin: float, mode: Mode) -> Verdict:
+    """Where a level lies against the best: `within` the margin, `beyond` it, or `undecided`.
+
+    Within: the whole interval of level - best is better than -margin. Beyond: the whole interval is worse. An end that
+    lies on the margin decides nothing, and neither does a single seed.
+
+    Args:
+        difference: level - best.
+        margin: difference that is negligible, at least 0, in the metric's unit.
+        mode: whether large or small is good.
+    """
+    if difference.low is None or difference.high is None:
+        return "undecided"
+    worst, best = (difference.low, difference.high) if mode == "max" else (-difference.high, -difference.low)
+    if worst > -margin:
+        return "within"
+    return "beyond" if best < -margin else "undecided"
+
+
+def against_floor(estimate: Estimate, floor: float, mode: Mode) -> Literal["beats", "does not beat", "undecided"]:
+    """Whether the whole interval lies on the good side of a floor, on the other side (or on it), or neither."""
+    if estimate.low is None or estimate.high is None:
+        return "undecided"
+    worst, best = (estimate.low, estimate.high) if mode == "max" else (-estimate.high, -estimate.low)
+    signed_floor = floor if mode == "max" else -floor
+    if worst > signed_floor:
+        return "beats"
+    return "does not beat" if best <= signed_floor else "undecided"
+
+
+@lru_cache
+def _t_quantile(confidence: float, degrees_of_freedom: int) -> float:
+    return float(stats.t.ppf(0.5 + confidence / 2, degrees_of_freedom))

@@ -1,0 +1,172 @@
+"""The command line: every command on one screen, each delegates. Imports are lazy, so that errors come at once.
+
+Exit codes: 0 every trial reached its end; 2 bad input, nothing written; 3 incomplete, run again to continue;
+1 a defect of ours.
+"""
+
+import argparse
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from trainable.config import InputError, SyntheticConfig
+
+COMPLETE, BAD_INPUT, INCOMPLETE = 0, 2, 3
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs one command and returns its exit code."""
+    arguments = _parser().parse_args(argv)
+    try:
+        code: int = arguments.command(arguments)
+    except InputError as error:
+        print(f"canopoint: {error}", file=sys.stderr)
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        print("\ncanopoint: interrupted; the same command continues where this one stopped", file=sys.stderr)
+        return INCOMPLETE
+    return code
+
+
+def init(arguments: argparse.Namespace) -> int:
+    """Copy a study of the catalog here, to be edited."""
+    from study.spec import find_study
+
+    source = find_study(arguments.name)
+    target = Path(f"{source.stem}.yaml")
+    if target.exists():
+        raise InputError(f"{target}: exists already; rename it or edit it as it is")
+    shutil.copyfile(source, target)
+    _say(f"wrote {target}; edit it, then: canopoint plan {target}")
+    return COMPLETE
+
+
+def validate(arguments: argparse.Namespace) -> int:
+    """Check a study file and its data."""
+    from cluster.preparation import prepare
+    from study.spec import load_study
+
+    work = prepare(load_study(arguments.study, arguments.set))
+    _say(f"{arguments.study}: valid; {len(work.index.pairs)} images, {len(work.trials)} trials")
+    return COMPLETE
+
+
+def plan(arguments: argparse.Namespace) -> int:
+    """Show what would run: cells, seeds, trials, expected time and GPU-hours."""
+    from cluster.preparation import prepare
+    from cluster.progress import plan_text
+    from study.design import describe_plan
+    from study.spec import load_study
+
+    planned = prepare(load_study(arguments.study, arguments.set)).plan()
+    _say(json.dumps(describe_plan(planned), indent=2) if arguments.format == "json" else plan_text(planned))
+    return COMPLETE
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run what is missing of a study, then say what it found."""
+    from cluster.tuner import run_study
+    from study.spec import load_study
+
+    outcome = run_study(load_study(arguments.study, arguments.set), _say)
+    for failure in outcome.failures:
+        _say(f"failed: {failure}")
+    for problem in outcome.mirror_problems:
+        _say(f"not in W&B: {problem}")
+    if not outcome.complete:
+        _say(f"{outcome.num_missing} of {outcome.num_trials} trials are not done; the same command continues")
+        return INCOMPLETE
+    _say("reading the W&B runs and comparing")
+    return analyze(argparse.Namespace(study_folder=outcome.folder, format="table"))
+
+
+def analyze(arguments: argparse.Namespace) -> int:
+    """Turn a study's W&B runs into findings, a report and the best configuration."""
+    from analysis import analyze_study
+
+    analysis = analyze_study(arguments.study_folder)
+    if arguments.format == "json":
+        _say(analysis.findings_path.read_text().rstrip())
+        return COMPLETE
+    _say(f"\n{analysis.text}\n")
+    folder = arguments.study_folder
+    for label, path in [("report", analysis.report_path), ("W&B runs", folder / "wandb"), ("best", analysis.best_path)]:
+        _say(f"{label + ':':<10}{_shown(path)}")
+    _say(f"\nnext:     canopoint train {_shown(analysis.best_path)}   (trains that model)")
+    _say(f"          wandb leet {_shown(folder / 'wandb')}   (every run's curves, in the terminal)")
+    return COMPLETE
+
+
+def train(arguments: argparse.Namespace) -> int:
+    """Train one configuration, as `run` exports it."""
+    from cluster.single import train_file
+    from study.training_file import read_training_file
+
+    trained = train_file(read_training_file(arguments.file), arguments.out, _say)
+    _say(f"weights and metrics: {_shown(trained.folder)}")
+    if trained.same_trial is False:
+        _say("its settings, data or trainer differ from those of the trial it was exported from; so do its metrics")
+    elif trained.same_trial:
+        equal = "reproduces the exported trial bit by bit"
+        _say(equal if trained.same_bits else "differs from the exported trial: another machine or version of torch?")
+    return COMPLETE
+
+
+def data(arguments: argparse.Namespace) -> int:
+    """Write the made data set into a folder, as an example of how a data folder looks."""
+    from trainable.atomic import new_folder
+    from trainable.synthetic import write_synthetic
+
+    if arguments.folder.exists():
+        raise InputError(f"{arguments.folder}: exists already; give a new folder")
+    with new_folder(arguments.folder) as scratch:
+        write_synthetic(SyntheticConfig(), scratch)
+    _say(f"wrote {arguments.folder}: images/, masks/, meta_data.csv")
+    return COMPLETE
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="canopoint",
+        description="How many points per image must be labelled, and with which learning rate and focal gamma?",
+    )
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    def command(function: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
+        added: argparse.ArgumentParser = commands.add_parser(
+            function.__name__, help=function.__doc__, description=function.__doc__
+        )
+        added.set_defaults(command=function)
+        return added
+
+    command(init).add_argument("name", nargs="?", default="demo", help="a study of the catalog")
+    for function in (validate, plan, run):
+        added = command(function)
+        added.add_argument("study", help="a study file, or the name of one in the catalog")
+        added.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as in training.epochs=2")
+        if function is plan:
+            added.add_argument("--format", choices=("table", "json"), default="table")
+    added = command(analyze)
+    added.add_argument("study_folder", type=Path, help="the study's folder, as in studies/demo")
+    added.add_argument("--format", choices=("table", "json"), default="table")
+    added = command(train)
+    added.add_argument("file", type=Path, help="a training file, as in studies/demo/analysis/best.yaml")
+    added.add_argument("--out", type=Path, default=Path("trained"), help="folder for the trained models")
+    command(data).add_argument("folder", type=Path, help="a new folder")
+    return parser
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def _shown(path: Path) -> str:
+    """A path as short as it can be typed from here."""
+    path = path.resolve()
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

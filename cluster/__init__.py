@@ -1,0 +1,1 @@
+"""Where trials run, and the mirror that shows them."""

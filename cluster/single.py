@@ -1,0 +1,51 @@
+"""One training run on this machine, without Ray: what `canopoint train` does."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from cluster.preparation import Say
+from study.design import trial_id
+from study.training_file import TrainingFile
+from trainable.data import load_index, load_store
+from trainable.trial_files import read_result
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished single run and how it compares with the trial that its file was exported from.
+
+    Attributes:
+        same_trial: whether settings, data and trainer are those of that trial; None where the file names none.
+        same_bits: whether every metric of every epoch is equal too.
+    """
+
+    folder: Path
+    same_trial: bool | None
+    same_bits: bool
+
+
+def train_file(file: TrainingFile, out: Path, say: Say) -> Trained:
+    """Trains one configuration in `out/<trial id>`, from wherever it stands.
+
+    Raises:
+        InputError: the data are not as they must be.
+    """
+    index = load_index(file.data, out / ".cache")
+    identity = trial_id(file.training, index.fingerprint)
+    from trainable.model import fetch_weights  # these import torch, which takes seconds
+    from trainable.store import open_store
+    from trainable.trial import run_trial
+
+    fetch_weights(file.training)
+    store = load_store(index, file.training.image_size, out / ".cache", lambda done: None)
+    folder = out / identity
+    for row in run_trial(file.training, open_store(store), folder):
+        say(
+            f"epoch {row['epoch']}/{file.training.epochs}: train/loss {row['train/loss']:.4f},"
+            f" val/miou {row['val/miou']:.4f}, val/accuracy {row['val/accuracy']:.4f} ({row['time/epoch_s']:.1f} s)"
+        )
+    result = read_result(folder)
+    assert result is not None, "a trial that ended has a result"
+    wanted = file.reproduces
+    same_trial = wanted.get("trial_id") == identity if wanted else None
+    return Trained(folder, same_trial, result["result_sha256"] == wanted.get("result_sha256"))

@@ -1,0 +1,133 @@
+"""The local driver: one Tune experiment over the trials still missing.
+
+Ray's own state is a cache in a temporary folder. The trial directories are the truth, so a study is continued by
+running it again.
+"""
+
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from cluster.preparation import Say, Work, check_free_disk, num_concurrent, pack_stores, prepare, write_study
+from cluster.progress import Progress, duration
+from study.design import Trial
+from study.spec import StudySpec
+from trainable.trial_files import read_result
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended.
+
+    Attributes:
+        folder: the study's folder.
+        num_trained: trials that reached their end in this run.
+        failures: trial name and reason, for those that failed for good.
+        num_missing: trials of the study that are still not done.
+        mirror_problems: what W&B does not show yet.
+    """
+
+    folder: Path
+    num_trials: int
+    num_trained: int
+    failures: list[str]
+    num_missing: int
+    mirror_problems: list[str]
+
+    @property
+    def complete(self) -> bool:
+        """Whether every trial reached its end and W&B shows it."""
+        return not (self.num_missing or self.mirror_problems)
+
+
+def run_study(spec: StudySpec, say: Say) -> Outcome:
+    """Runs what is missing of a study, and nothing else.
+
+    Raises:
+        InputError: bad input; nothing was written.
+    """
+    say(f"study {spec.study}: reading and checking the images")
+    work = prepare(spec)
+    missing = work.missing
+    if missing:
+        from trainable.model import fetch_weights  # imports torch, which takes seconds
+
+        fetch_weights(missing[0].config)
+        check_free_disk(work)
+    stores = pack_stores(work, say)
+    write_study(work, stores)
+    failures, problems = _run_trials(work, missing, stores, say)
+    left = [trial for trial in missing if not read_result(work.trial_folder(trial))]
+    return Outcome(work.folder, len(work.trials), len(missing) - len(left), failures, len(left), problems)
+
+
+def _run_trials(work: Work, missing: list[Trial], stores: dict[int, Path], say: Say) -> tuple[list[str], list[str]]:
+    """Trains the missing trials and mirrors all; returns (failures, mirror problems)."""
+    from cluster.tracking import Mirror, is_mirrored
+
+    unmirrored = [t for t in work.trials if t not in missing and not is_mirrored(work, t)]
+    if not missing:
+        say(f"all {len(work.trials)} trials are done: nothing to train")
+    if not missing and not unmirrored:
+        return [], []
+    if unmirrored:
+        say(f"catching up W&B on {len(unmirrored)} finished trials")
+    with closing(Mirror(work)) as mirror:
+        for trial in unmirrored:
+            mirror.update(trial)
+        failures = _train(work, missing, stores, mirror.update, say) if missing else []
+    return failures, mirror.problems
+
+
+def _train(
+    work: Work, missing: list[Trial], stores: dict[int, Path], mirror: Callable[[Trial], None], say: Say
+) -> list[str]:
+    from cluster.tune_run import tune_trials
+
+    plan = work.plan()
+    say(
+        f"{plan.num_missing} of {plan.num_trials} trials to train ({plan.num_cells} cells x {len(plan.seeds)} seeds),"
+        f" {plan.num_concurrent} at a time; about {duration(plan.expected_s)} by {plan.basis}"
+    )
+    if missing[0].config.weights == "none":
+        say("training starts from random initial weights (training.weights: none)")
+    progress = Progress(len(missing), sum(t.config.epochs for t in missing), work.spec.objective, say)
+    say("starting Ray (10 to 20 s)")
+    try:
+        with local_ray(work):
+            return tune_trials(work, missing, stores, progress, mirror)
+    finally:
+        progress.close()
+
+
+@contextmanager
+def local_ray(work: Work) -> Iterator[None]:
+    """A Ray of our own on this machine, gone at the end: never one that somebody else left running."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # rows are in metrics.jsonl and W&B
+    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
+    import ray
+
+    from cluster.resources import check_schedulable
+
+    scratch = tempfile.mkdtemp(prefix="canopoint-ray-")  # short: Ray's socket paths are limited to 107 characters
+    try:
+        ray.init(
+            address="local",
+            num_cpus=max(num_concurrent(work.spec) * work.spec.resources.cpus_per_trial, os.cpu_count() or 1),
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            object_store_memory=128 * 2**20,
+            _temp_dir=scratch,
+        )
+        check_schedulable(work.spec.resources)
+        yield
+    finally:
+        ray.shutdown()
+        shutil.rmtree(scratch, ignore_errors=True)

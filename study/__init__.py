@@ -1,0 +1,1 @@
+"""The question: what varies, what is fixed, what is measured."""

@@ -1,0 +1,111 @@
+import errno
+import json
+
+import pandas as pd
+import pytest
+import yaml
+
+from analysis.export import export_best, write_atomically
+from analysis.findings import find
+from analysis.runs import StudyRuns
+from trainable.config import DataConfig, InputError, TrainConfig, from_mapping
+
+DATA = {"root": "/data/forest", "split": {"train": 0.6, "val": 0.2, "test": 0.2, "seed": 0}}
+# (points, learning rate) -> val/miou at seeds 3, 4, 5. The recommended cell is luckiest at seed 5.
+CELLS = {(10, 1e-5): [0.5, 0.5, 0.5], (50, 1e-5): [0.70, 0.71, 0.75], (50, 1e-4): [0.6, 0.6, 0.6]}
+
+
+def make_runs(**changes):
+    trials, training = [], {}
+    for i, ((points, rate), values) in enumerate(CELLS.items()):
+        for seed, value in zip((3, 4, 5), values, strict=True):
+            trial_id = f"{100 * i + seed:012x}"
+            levels = {"points_per_image": points, "learning_rate": rate}
+            key = {"run_id": f"demo-{trial_id}", "trial_id": trial_id, "seed": seed, **levels}
+            trials.append({**key, "objective": value, "time_s": 5.0})
+            training[trial_id] = TrainConfig(**levels, seed=seed, weight_decay=1e-16).to_mapping()
+    table = pd.DataFrame(trials)
+    settings = {
+        "study": "demo",
+        "parameters": {"points_per_image": "scientific", "learning_rate": "nuisance"},
+        "objective": {"metric": "val/miou", "mode": "max", "at": "last", "margin": 0.01},
+        "data": {"source": "/data/forest", "floors": {}},
+        "data_config": DATA,
+        "epochs": table.assign(epoch=1, **{"val/miou": table["objective"]}),
+        "trials": table,
+        "training": training,
+        "excluded": [],
+    }
+    return StudyRuns(**{**settings, **changes})
+
+
+def export(folder, **changes):
+    runs = make_runs(**changes)
+    path = export_best(folder, runs, find(runs))
+    return path, yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def test_the_recommended_cell_is_exported_at_its_lowest_seed_not_its_luckiest(tmp_path):
+    path, content = export(tmp_path)
+    assert path == tmp_path / "analysis" / "best.yaml"
+    assert list(content) == ["data", "training", "reproduces"]
+    assert content["reproduces"] == {
+        "study": "demo",
+        "trial_id": "000000000067",  # cell 1 at seed 3: 103 = 0x67
+        "run_id": "demo-000000000067",
+        "metric": "val/miou",
+        "value": 0.70,
+    }
+
+
+def test_the_file_reads_back_as_the_very_settings(tmp_path):
+    _, content = export(tmp_path)
+    assert from_mapping(DataConfig, content["data"], "data") == from_mapping(DataConfig, DATA, "data")
+    training = from_mapping(TrainConfig, content["training"], "training")
+    assert training == TrainConfig(points_per_image=50, learning_rate=1e-5, seed=3, weight_decay=1e-16)
+
+
+@pytest.mark.parametrize("value", [1e-05, 1e-16, 1e16, 0.1 + 0.2, 5e-324])
+def test_floats_stay_floats_to_the_last_bit(tmp_path, value):
+    # YAML 1.1, which PyYAML reads, takes 1e-05 without a dot for text.
+    training = {trial_id: {**mapping, "weight_decay": value} for trial_id, mapping in make_runs().training.items()}
+    _, content = export(tmp_path, training=training)
+    assert type(content["training"]["weight_decay"]) is float
+    assert content["training"]["weight_decay"] == value
+
+
+def test_the_finding_stands_above_in_words(tmp_path):
+    path, _ = export(tmp_path)
+    comments = [line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("#")]
+    assert any("Label 50 points per image, with learning rate 1e-05: val/miou 0.720" in line for line in comments)
+    assert any("lowest seed" in line for line in comments)
+
+
+def test_the_hash_of_the_result_is_taken_from_the_trial(tmp_path):
+    trial = tmp_path / "trials" / "000000000067"
+    trial.mkdir(parents=True)
+    (trial / "result.json").write_text(json.dumps({"result_sha256": "ab12", "state": "completed"}))
+    assert export(tmp_path)[1]["reproduces"]["result_sha256"] == "ab12"
+    (trial / "result.json").write_text("{")
+    with pytest.raises(InputError, match=r"result\.json: is no JSON"):
+        export(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["a\ntraining: {}", "a\u2028training: {}", "a\x85b", "a\x00b", "a\x1b[31m", "a\ud800"])
+def test_no_name_ends_a_comment_or_spoils_the_file(tmp_path, name):
+    _, content = export(tmp_path, study=name)
+    assert list(content) == ["data", "training", "reproduces"]
+    assert content["training"]["points_per_image"] == 50
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "best.yaml"
+    write_atomically(path, "old")
+
+    def full(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_atomically(path, "new")
+    assert [p.read_text() for p in tmp_path.iterdir()] == ["old"]

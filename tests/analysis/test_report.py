@@ -1,0 +1,222 @@
+import csv
+import json
+import re
+import xml.etree.ElementTree as ET
+from html.parser import HTMLParser
+
+import pandas as pd
+import pytest
+
+from analysis.findings import find
+from analysis.plots import draw
+from analysis.report import write_report
+from analysis.runs import StudyRuns
+
+SCRIPT = "</script><script>alert(1)</script>"
+FORMULA = '=HYPERLINK("http://evil.example","x")'
+ROLES = {"points_per_image": "scientific", "learning_rate": "nuisance", "focal_gamma": "nuisance"}
+
+
+def make_runs(roles=ROLES, levels=((10, 50), (0.001, 0.01), (0.0, 2.0)), num_seeds=3, **changes):
+    """Every combination of the levels at every seed; better with the later level of each factor."""
+    trials, epochs, training = [], [], {}
+    cells = [(a, b, c) for a in levels[0] for b in levels[1] for c in levels[2]]
+    for i, cell in enumerate(cells):
+        for seed in range(num_seeds):
+            trial_id = f"{100 * i + seed:012x}"
+            parameters = dict(zip(roles, cell, strict=True))
+            key = {"run_id": f"demo-{trial_id}", "trial_id": trial_id, "seed": seed, **parameters}
+            value = 0.5 + 0.02 * i + 0.01 * seed
+            trials.append({**key, "objective": value, "time_s": 60.0})
+            epochs += [{**key, "epoch": epoch, "val/miou": value - 0.1 / epoch} for epoch in (1, 2)]
+            training[trial_id] = {**parameters, "seed": seed, "encoder": "resnet18", "weights": "none"}
+    settings = {
+        "study": "demo",
+        "parameters": dict(roles),
+        "objective": {"metric": "val/miou", "mode": "max", "at": "last", "margin": 0.01},
+        "data": {
+            "source": "/data/forest",
+            "num_images": 300,
+            "num_images_available": 3052,
+            "num_scenes": 12,
+            "image_size": 128,
+            "class_names": ["background", "forest"],
+            "fingerprint": "ab12",
+            "splits": {
+                "train": {"num_images": 180, "scenes": ["10452"]},
+                "val": {"num_images": 60, "scenes": ["7791"]},
+            },
+            "forest_share": {"train": 0.6123, "val": 0.58},
+            "floors": {"all_forest": {"val/miou": 0.3}, "image_majority": {"val/miou": 0.9}},
+        },
+        "data_config": {"root": "/data/forest"},
+        "epochs": pd.DataFrame(epochs),
+        "trials": pd.DataFrame(trials),
+        "training": training,
+        "excluded": [("demo-ffffffffffff", "1 of 2 epochs")],
+    }
+    return StudyRuns(**{**settings, **changes})
+
+
+def make_hostile_runs():
+    """Everything that a stranger's run file can name, named as badly as can be."""
+    roles = {"../../up": "scientific", SCRIPT: "nuisance", "--> $x_{1$ | `b`": "nuisance"}
+    data = {
+        "source": f'"><img src=x onerror=alert(1)>{SCRIPT}',
+        "class_names": [SCRIPT],
+        "splits": {SCRIPT: {"num_images": 1, "scenes": [SCRIPT, "| a |"]}},
+        "floors": {SCRIPT: {"val/miou": 0.3}},
+    }
+    levels = ((10, 50), (FORMULA, "resnet18"), ("$\\frac{", "</svg>"))
+    excluded = [(SCRIPT, "<b>reason</b>\n# heading")]
+    return make_runs(roles, levels, study=f"demo{SCRIPT}", data=data, excluded=excluded)
+
+
+def write(tmp_path, runs):
+    """The report's files: path below analysis/ -> text."""
+    paths = write_report(tmp_path, runs, find(runs))
+    return {str(path.relative_to(tmp_path / "analysis")): path.read_text(encoding="utf-8") for path in paths}
+
+
+class Page(HTMLParser):
+    """Collects a page's elements, attributes and text, as a browser's parser would see them."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.tags, self.attributes, self.text = [], [], ""
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += [(tag, *attribute) for attribute in attrs]
+
+    def handle_data(self, data):
+        self.text += data
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    return write(tmp_path_factory.mktemp("plain"), make_runs())
+
+
+@pytest.fixture(scope="module")
+def hostile_folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("hostile") / "study"
+
+
+@pytest.fixture(scope="module")
+def hostile_files(hostile_folder):
+    return write(hostile_folder, make_hostile_runs())
+
+
+def test_every_file_is_there_and_nothing_else(tmp_path):
+    write(tmp_path, make_runs())
+    written = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+    figures = ("levels_points_per_image", "learning_curves", "map_learning_rate_focal_gamma")
+    expected = {"findings.json", "report.md", "report.html", "runs.csv", *(f"figures/{name}.svg" for name in figures)}
+    assert written == {f"analysis/{name}" for name in expected}
+
+
+def test_the_page_may_load_and_run_nothing(files):
+    page = Page(files["report.html"])
+    policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+    assert ("meta", "content", policy) in page.attributes
+    assert {"script", "link", "iframe", "img", "object", "form", "a"}.isdisjoint(page.tags)
+    assert not re.search(r"https?:|//", files["report.html"])
+    targets = [value for _, name, value in page.attributes if name in ("href", "xlink:href", "src")]
+    assert targets
+    assert all(value.startswith("#") for value in targets)
+
+
+def test_hostile_names_stay_text(hostile_files):
+    page = Page(hostile_files["report.html"])
+    assert {"script", "img", "b"}.isdisjoint(page.tags)
+    assert not [attribute for _, attribute, _ in page.attributes if attribute.startswith("on")]
+    assert f"Study demo{SCRIPT}" in page.text
+    assert page.tags.count("svg") == 3
+
+
+def test_hostile_names_stay_text_in_markdown(hostile_files):
+    assert "<" not in hostile_files["report.md"]
+    assert hostile_files["report.md"].count("\n# ") == 0  # the only first-level heading is the first line
+    assert "\\| a \\|" in hostile_files["report.md"]  # no cell of a table ends early
+
+
+def test_no_cell_of_the_table_is_a_formula(hostile_files):
+    rows = list(csv.reader(hostile_files["runs.csv"].splitlines()))
+    cells = [cell for row in rows for cell in row]
+    assert f"'{FORMULA}" in cells
+    assert "'--> $x_{1$ | `b`" in rows[0]
+    assert not [cell for cell in cells if cell.startswith(("=", "+", "-", "@"))]
+
+
+def test_hostile_names_write_no_file_elsewhere(hostile_folder, hostile_files):
+    assert [path.name for path in hostile_folder.parent.iterdir()] == ["study"]
+    assert "figures/levels_______up.svg" in hostile_files
+
+
+def test_figures_are_well_formed_and_name_no_address(files, hostile_files):
+    for name, text in [*files.items(), *hostile_files.items()]:
+        if name.endswith(".svg"):
+            root = ET.fromstring(text)
+            assert root.tag == "{http://www.w3.org/2000/svg}svg"
+            assert not [e for e in root.iter() if e.tag.endswith(("}script", "}image", "}metadata", "}foreignObject"))]
+            without_namespaces = re.sub(r'xmlns(:xlink)?="[^"]*"', "", text)
+            assert "http" not in without_namespaces
+            assert "<!--" not in text
+
+
+def test_the_same_study_gives_the_same_bytes(tmp_path, files):
+    assert write(tmp_path, make_runs()) == files
+
+
+def test_figures_have_text_alternatives_and_tables_captions(files):
+    page = Page(files["report.html"])
+    labels = [value for tag, name, value in page.attributes if (tag, name) == ("svg", "aria-label")]
+    assert page.tags.count("svg") == page.tags.count("figure") == len(labels) == 3
+    assert "50: 0.650 [0.625, 0.675]" in labels[0]  # the last cell: .64, .65, .66; 4.302653 * .01 / sqrt(3) = .0248
+    assert page.tags.count("table") == page.tags.count("caption")
+
+
+def test_the_page_and_markdown_tell_the_findings(files):
+    runs = make_runs()
+    findings = find(runs)
+    page = Page(files["report.html"]).text
+    for text in (findings.headline, *(x.text for x in findings.floors), *(x.text for x in findings.caveats)):
+        assert text in page
+    for fact in ("300 used of 3052", "10452", "7791", "0.612", "1 of 2 epochs", "24.0 minutes", *runs.training):
+        assert fact in page
+        assert fact in files["report.md"]
+    assert "do NOT beat" in page
+
+
+def test_findings_json_is_the_findings(files):
+    assert json.loads(files["findings.json"]) == find(make_runs()).to_mapping()
+
+
+def test_the_table_holds_every_epoch(files):
+    rows = list(csv.DictReader(files["runs.csv"].splitlines()))
+    assert len(rows) == 8 * 3 * 2
+    assert rows[0]["run_id"] == "demo-000000000000"
+    assert float(rows[1]["val/miou"]) == pytest.approx(0.45)  # 0.5 - 0.1 / 2
+
+
+def test_an_old_report_is_replaced_whole(tmp_path):
+    write(tmp_path, make_runs(study="old"))
+    files = write(tmp_path, make_runs(study="new"))
+    assert "Study new" in files["report.html"]
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def test_figures_follow_the_factors():
+    one_factor = make_runs({**ROLES, "learning_rate": "scientific"})
+    assert [plot.name for plot in draw(one_factor, find(one_factor))] == [
+        "levels_points_per_image",
+        "levels_learning_rate",
+        "learning_curves",
+    ]
+
+
+def test_a_study_of_one_seed_can_be_drawn(tmp_path):
+    files = write(tmp_path, make_runs(num_seeds=1))
+    assert "Provisional" in files["report.html"]

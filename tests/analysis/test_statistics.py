@@ -1,0 +1,171 @@
+import numpy as np
+import pytest
+from scipy import stats
+
+from analysis.statistics import (
+    Estimate,
+    against_floor,
+    balanced_rows,
+    best_index,
+    choose_on_other_seeds,
+    judge,
+    mean_interval,
+    paired_difference,
+    paired_family,
+)
+
+
+def estimate(low, high):
+    return Estimate((low + high) / 2, low, high, 3, 0.95)
+
+
+def test_the_interval_of_three_seeds_by_hand():
+    # Mean 0.7, standard deviation 0.1; t(0.975, 2) = 4.302653 from the table; 4.302653 * 0.1 / sqrt(3) = 0.248414.
+    result = mean_interval([0.6, 0.7, 0.8])
+    assert result.value == pytest.approx(0.7)
+    assert (result.low, result.high) == pytest.approx((0.451586, 0.948414), abs=1e-6)
+    assert (result.num_seeds, result.confidence) == (3, 0.95)
+
+
+@pytest.mark.parametrize("num_seeds", [2, 3, 8])
+@pytest.mark.parametrize("confidence", [0.5, 0.95, 0.99])
+def test_the_interval_equals_that_of_scipy(num_seeds, confidence):
+    values = np.random.default_rng(num_seeds).normal(0.7, 0.02, num_seeds)
+    oracle = stats.ttest_1samp(values, 0).confidence_interval(confidence)
+    result = mean_interval(values, confidence)
+    assert (result.low, result.high) == pytest.approx((oracle.low, oracle.high), abs=1e-12)
+
+
+def test_one_seed_gives_no_interval_and_the_text_shows_none():
+    result = mean_interval([0.7123])
+    assert result == Estimate(0.7123, None, None, 1, 0.95)
+    assert result.text() == "0.712"
+
+
+def test_equal_values_give_an_interval_without_width_though_their_mean_rounds():
+    values = [0.1] * 3  # (0.1 + 0.1 + 0.1) / 3 is not 0.1 in floating point
+    result = mean_interval(values)
+    assert result.low == result.high == pytest.approx(0.1)
+
+
+def test_text_has_three_decimals_and_signs_where_asked():
+    assert Estimate(-0.0051, -0.0464, 0.0362, 3, 0.95).text("+") == "-0.005 [-0.046, +0.036]"
+
+
+@pytest.mark.parametrize("values", [[], [0.5, float("nan")], [0.5, float("inf")], [[0.5, 0.6]]])
+def test_no_number_is_made_up_for_what_is_not_there(values):
+    with pytest.raises(ValueError, match="finite"):
+        mean_interval(values)
+
+
+def test_a_paired_difference_ignores_what_the_seeds_share():
+    # Seeds differ by 0.1, the two levels by 0.01, 0.02 and 0.03: sd 0.01, so 4.302653 * 0.01 / sqrt(3) = 0.024841.
+    result = paired_difference([0.51, 0.62, 0.73], [0.50, 0.60, 0.70])
+    assert result.value == pytest.approx(0.02)
+    assert (result.low, result.high) == pytest.approx((-0.004841, 0.044841), abs=1e-6)
+
+
+def test_seeds_that_do_not_pair_are_refused():
+    with pytest.raises(ValueError, match="same seeds"):
+        paired_difference([0.5, 0.6], [0.5])
+
+
+def test_the_family_spends_its_error_on_all_pairs():
+    table = np.random.default_rng(1).normal(0.7, 0.02, (3, 4))
+    family = paired_family(table)
+    assert len(family) == 6  # three pairs, both ways
+    for (i, j), result in family.items():
+        oracle = stats.ttest_rel(table[i], table[j]).confidence_interval(1 - 0.05 / 3)
+        assert (result.low, result.high) == pytest.approx((oracle.low, oracle.high), abs=1e-12)
+        assert result.low == pytest.approx(-family[j, i].high)
+
+
+def test_a_family_of_one_level_has_no_pairs():
+    assert paired_family([[0.5, 0.6]]) == {}
+
+
+def test_best_is_the_first_of_equals_and_follows_the_mode():
+    assert best_index([0.1, 0.3, 0.3, 0.2], "max") == 1
+    assert best_index([0.3, 0.1, 0.2, 0.1], "min") == 1
+    assert best_index([0.3, 0.1 + 0.2], "max") == 0  # 0.30000000000000004 is no better than 0.3
+
+
+def test_each_seed_is_chosen_for_by_the_others():
+    # Without seed 0: .56 against .60; without seed 1: .55 against .60; without seed 2: .61 against .58.
+    table = [[0.60, 0.62, 0.50], [0.58, 0.58, 0.62]]
+    assert choose_on_other_seeds(table, "max").tolist() == [1, 1, 0]
+    assert choose_on_other_seeds(table, "min").tolist() == [0, 0, 1]
+
+
+def test_a_single_seed_chooses_for_itself():
+    assert choose_on_other_seeds([[0.5], [0.7], [0.6]], "max").tolist() == [1]
+
+
+def test_choosing_on_other_seeds_does_not_flatter_noise():
+    # 27 settings that are all truly 0.7, 5 seeds: the best mean reads too well, the chosen reading does not.
+    rng = np.random.default_rng(0)
+    tables = rng.normal(0.7, 0.02, (400, 27, 5))
+    naive = np.mean([table.mean(axis=1).max() for table in tables])
+    honest = np.mean([table[choose_on_other_seeds(table, "max"), range(5)].mean() for table in tables])
+    assert naive > 0.715
+    assert honest == pytest.approx(0.7, abs=0.002)  # standard error 0.02 / sqrt(2000) = 0.0004
+
+
+def test_levels_are_averaged_only_where_all_of_them_are():
+    # The cell (b, y) is missing, so that y must not enter the mean of a either.
+    keys = [("a", "x"), ("a", "y"), ("b", "x")]
+    assert balanced_rows(keys, 0, ["a", "b"]) == [[0], [2]]
+    assert balanced_rows([("a", "x"), ("b", "y")], 0, ["a", "b"]) == [[], []]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [
+        (-0.0099, 0.02, "within"),  # wholly above -margin
+        (-0.01, 0.02, "undecided"),  # the end lies on the margin: nothing is shown
+        (-0.03, -0.01, "undecided"),
+        (-0.03, -0.0101, "beyond"),  # wholly below -margin
+        (-0.03, 0.02, "undecided"),
+        (0.001, 0.02, "within"),
+    ],
+)
+def test_verdicts_at_the_margin(low, high, verdict):
+    assert judge(estimate(low, high), 0.01, "max") == verdict
+    assert judge(estimate(-high, -low), 0.01, "min") == verdict  # a loss is judged as its mirror image
+
+
+def test_a_single_seed_decides_nothing():
+    assert judge(mean_interval([-0.5]), 0.01, "max") == "undecided"
+    assert against_floor(mean_interval([0.9]), 0.1, "max") == "undecided"
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [(0.61, 0.7, "beats"), (0.6, 0.7, "undecided"), (0.5, 0.6, "does not beat"), (0.5, 0.61, "undecided")],
+)
+def test_verdicts_at_the_floor(low, high, verdict):
+    assert against_floor(estimate(low, high), 0.6, "max") == verdict
+    assert against_floor(estimate(-high, -low), -0.6, "min") == verdict
+
+
+def test_the_paired_interval_covers_what_it_claims():
+    # 1,000 studies of 3 seeds; a shared seed effect five times the noise, true difference 0.01.
+    rng = np.random.default_rng(2024)
+    blocks, noise = rng.normal(0, 0.05, (1000, 1, 3)), rng.normal(0, 0.01, (1000, 2, 3))
+    tables = 0.7 + blocks + noise + np.array([[0.01], [0.0]])
+    results = [paired_difference(first, second) for first, second in tables]
+    coverage = np.mean([result.low <= 0.01 <= result.high for result in results])
+    assert 0.93 <= coverage <= 0.97
+
+
+def test_false_verdicts_are_rare_though_the_best_is_chosen_from_the_data():
+    # True means: three equal levels, and one exactly one margin below them. That it is within the margin, or that any
+    # level is more than the margin below the best, would be wrong; in at most 5 % of studies may anything be.
+    rng = np.random.default_rng(7)
+    tables = rng.normal(0, 0.005, (1000, 4, 5)) + np.array([[0.69], [0.70], [0.70], [0.70]])
+    num_wrong = 0
+    for table in tables:
+        best, family = best_index(table.mean(axis=1), "max"), paired_family(table)
+        verdicts = {i: judge(family[i, best], 0.01, "max") for i in range(4) if i != best}
+        num_wrong += verdicts.get(0) == "within" or "beyond" in verdicts.values()
+    assert num_wrong <= 50

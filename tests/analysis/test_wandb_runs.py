@@ -1,0 +1,325 @@
+"""The public reader, `wandb leet inspect`, is the oracle wherever it answers."""
+
+import json
+import math
+import os
+import shutil
+import subprocess
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined]
+from wandb.util import get_core_path
+
+from analysis.wandb_runs import BLOCK_SIZE, HEADER, WandbRun, iter_frames, read_run, read_runs
+from trainable.config import InputError
+
+TORN_AT = (0, 5, 7, 10, 300, 40_000, 65_536, 130_000, -20, -1)
+"""Where the run of several blocks is cut: in the header, in chunk headers and payloads, at a block's end."""
+
+
+def plain_change(run: Any) -> None:
+    run.config.update({"late": [1, {"x": None}]})
+    run.config.update({"nested": {"b": 2}}, allow_val_change=True)
+    run.summary["gone"] = 1
+    del run.summary["gone"]
+    run.summary["replaced"] = {"a": 1}
+    run.summary["replaced"] = {"b": 2}
+    run.name = "renamed"
+
+
+RUNS: dict[str, dict[str, Any]] = {
+    "demo-plain": {
+        "rows": [{"epoch": n, "val/miou": 0.1 * n, "a": {"b": {"c": n}}, "val/x.y": 1e-7} for n in (1, 2, 3)],
+        "config": {"nested": {"a.b": 1e-4, "nothing": None, "list": [1, 2.5]}, "seed": 0, "text": "ü \u2028 {["},
+        "summary": {"state": "completed", "result_sha256": "00ff"},
+        "alter": plain_change,
+    },
+    "demo-nan": {
+        "rows": [{"epoch": 1, "loss": math.nan, "up": math.inf, "down": -math.inf, "list": [1, math.nan]}],
+        "config": {"nan": math.nan},
+        "exit_code": 3,
+    },
+    # Rows of 1.5 blocks: every record of a row begins in one block and ends in the next or the one after it.
+    "demo-big": {"rows": [{"epoch": n, "text": f"{n}" * 48_000} for n in (1, 2, 3)]},
+    "demo-empty": {"rows": []},
+}
+
+
+@pytest.fixture(scope="module")
+def files(write_run: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("runs")
+    return {run_id: write_run(folder, run_id, **arguments) for run_id, arguments in RUNS.items()}
+
+
+def inspect(path: Path, *options: str) -> str:
+    """What `wandb leet inspect` prints; its program is called directly, ten times as fast as the command line."""
+    inspector = [get_core_path(), "leet", "inspect", "--no-observability", "--json", *options]
+    command = [*inspector, "--run-file", str(path), str(path.parent)]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+
+
+def spelled(value: Any) -> Any:
+    """The oracle prints NaN and the infinities as text, and W&B's own keys; nested keys of rows with dots."""
+    if isinstance(value, dict):
+        return {key: spelled(inner) for key, inner in value.items() if not key.startswith("_")}
+    if isinstance(value, list):
+        return [spelled(inner) for inner in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}[str(value)]
+    return value
+
+
+def oracle_rows(path: Path) -> list[dict[str, Any]]:
+    records = map(json.loads, inspect(path).splitlines())
+    return [spelled(record["history"]["item"]) for record in records if record["type"] == "history"]
+
+
+@pytest.mark.parametrize("run_id", RUNS)
+def test_reads_what_the_public_reader_reads(run_id: str, files: dict[str, Path]) -> None:
+    run, oracle = read_run(files[run_id]), json.loads(inspect(files[run_id], "--summary"))
+    assert [spelled(row) for row in run.history] == oracle_rows(files[run_id])
+    assert run.config == oracle["config"]
+    assert spelled(run.summary) == spelled(oracle["summary"])
+    assert (run.run_id, run.name, run.exit_code) == (run_id, oracle["name"], oracle["exit_code"])
+    assert run.group == "demo"
+    assert run.problems == (() if run.history else ("no rows",))
+
+
+def test_values_survive_as_they_were_logged(files: dict[str, Path]) -> None:
+    plain, nan = read_run(files["demo-plain"]), read_run(files["demo-nan"])
+    assert plain.history[2] == {"epoch": 3, "val/miou": 0.1 * 3, "a.b.c": 3, "val/x.y": 1e-7}
+    assert plain.config["nested"] == {"a.b": 1e-4, "nothing": None, "list": [1, 2.5], "b": 2}  # merged, not replaced
+    assert plain.config["text"] == "ü \u2028 {["
+    assert plain.summary["replaced"] == {"b": 2}
+    assert "gone" not in plain.summary
+    assert math.isnan(nan.history[0]["loss"])
+    assert nan.history[0]["down"] == -math.inf
+    assert nan.config == {"nan": None}  # as W&B stores it
+    assert nan.exit_code == 3
+
+
+def test_a_torn_file_gives_the_rows_before_the_tear(files: dict[str, Path], tmp_path: Path) -> None:
+    whole = files["demo-big"].read_bytes()
+    assert len(whole) > 4 * BLOCK_SIZE
+    torn = [tmp_path / f"run-{index}.wandb" for index in range(len(TORN_AT))]
+    for path, position in zip(torn, TORN_AT, strict=True):
+        path.write_bytes(whole[:position])
+    runs = [read_run(path) for path in torn]
+    assert [run.history for run in runs] == [oracle_rows(path) for path in torn]
+    assert {len(run.history) for run in runs} == {0, 1, 3}
+    assert all(run.exit_code is None and "no exit record" in run.problems for run in runs)
+    tears = [[problem for problem in run.problems if problem.startswith("torn")] for run in runs]
+    assert [len(found) for found in tears] == [1, 1, 0, 1, 1, 1, 1, 1, 1, 1]  # 7: behind the header there is no record
+
+
+@pytest.mark.parametrize("position", [700, 32_770, 40_000, 65_540, 100_000, 150_000, -10])
+def test_a_damaged_byte_costs_the_rows_that_it_costs_the_public_reader(
+    position: int, files: dict[str, Path], tmp_path: Path
+) -> None:
+    content = bytearray(files["demo-big"].read_bytes())
+    content[position] ^= 0xFF
+    path = tmp_path / "run-damaged.wandb"
+    path.write_bytes(content)
+    run = read_run(path)
+    assert run.history == oracle_rows(path)
+    assert any(problem.startswith("damaged at byte") for problem in run.problems)
+
+
+def test_a_run_that_is_still_going_on_has_no_exit_code(write_run: Callable[..., Path], tmp_path: Path) -> None:
+    copies: list[Path] = []
+
+    def copy_file(run: Any) -> None:
+        copies.append(Path(shutil.copy(run.settings.sync_file, tmp_path / "run-live.wandb")))
+
+    write_run(tmp_path, "demo-live", [{"epoch": 1}], alter=copy_file)
+    assert read_run(copies[0]).exit_code is None
+    assert "no exit record" in read_run(copies[0]).problems
+
+
+# Frames made by hand ------------------------------------------------------------------------------------------------
+
+
+def chunk(kind: int, payload: bytes) -> bytes:
+    """Checksum, length, type, payload, little-endian. The checksum is zlib's CRC-32 of type and payload."""
+    checksum = zlib.crc32(bytes([kind]) + payload)
+    return checksum.to_bytes(4, "little") + len(payload).to_bytes(2, "little") + bytes([kind]) + payload
+
+
+def write_file(folder: Path, *parts: bytes, name: str = "run-hand.wandb") -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / name
+    path.write_bytes(HEADER + b"".join(parts))
+    return path
+
+
+def frames(path: Path) -> tuple[list[bytes], list[str]]:
+    problems: list[str] = []
+    return list(iter_frames(path, problems)), problems
+
+
+def block_of(payload_byte: bytes, room: int = BLOCK_SIZE) -> bytes:
+    """One FULL chunk that fills `room` bytes."""
+    return chunk(1, payload_byte * (room - 7))
+
+
+def test_header_is_the_one_wandb_writes(files: dict[str, Path]) -> None:
+    assert HEADER == b":W&B\xe1\xbe\x00"
+    assert files["demo-plain"].read_bytes().startswith(HEADER)
+
+
+def test_chunks_join_to_records(tmp_path: Path) -> None:
+    path = write_file(tmp_path, chunk(1, b"one"), chunk(2, b"t"), chunk(3, b"w"), chunk(4, b"o"), chunk(1, b""))
+    assert frames(path) == ([b"one", b"two", b""], [])
+
+
+def test_a_block_ends_in_padding_where_no_header_fits(tmp_path: Path) -> None:
+    room = BLOCK_SIZE - len(HEADER) - 6
+    path = write_file(tmp_path, block_of(b"a", room), bytes(6), chunk(1, b"next"))
+    assert frames(path) == ([b"a" * (room - 7), b"next"], [])
+
+
+@pytest.mark.parametrize(
+    ("damage", "found", "problem"),
+    [
+        (chunk(1, b"bad")[:-1] + b"!", [b"one", b"ok"], "damaged at byte 17"),  # checksum: 7 + (7 + 3) = 17
+        (bytes(40), [b"one", b"ok"], "damaged at byte 17"),  # zeroed by a power cut
+        (b"\0\0\0\0\xff\xff\x01", [b"one", b"ok"], "damaged at byte 17"),  # longer than a block
+        (chunk(9, b"what"), [b"one", b"ok"], "damaged at byte 17"),  # no such type
+        (chunk(2, b"open") + b"\xff" * 40, [b"one", b"ok"], "damaged at byte 28"),  # takes the open record with it
+    ],
+)
+def test_damage_costs_the_rest_of_its_block(damage: bytes, found: list[bytes], problem: str, tmp_path: Path) -> None:
+    first = HEADER + chunk(1, b"one") + damage + chunk(1, b"lost")
+    rest = bytes(BLOCK_SIZE - len(first)) + chunk(3, b"of the lost") + chunk(4, b"record") + chunk(1, b"ok")
+    path = write_file(tmp_path, first.removeprefix(HEADER), rest)
+    assert frames(path) == (found, [f"{problem}, rest of the block left out"])
+
+
+def test_a_record_that_never_ends_is_named(tmp_path: Path) -> None:
+    assert frames(write_file(tmp_path, chunk(2, b"a"), chunk(1, b"b"))) == (
+        [b"b"],
+        ["record without its end at byte 7, left out"],
+    )
+    assert frames(write_file(tmp_path, chunk(1, b"b"), chunk(2, b"a"))) == ([b"b"], ["torn at byte 15"])
+    assert frames(write_file(tmp_path, chunk(2, b"b"), chunk(3, b"cut")[:-1])) == ([], ["torn at byte 7"])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"\x89PNG\r\n\x1a\n", "not a W&B run file"), (HEADER[:-1] + b"\x01", "of version 1")],
+)
+def test_other_files_are_refused_by_name(content: bytes, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "run-other.wandb"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=f"run-other.wandb: .*{message}"):
+        read_run(path)
+
+
+# Records made by hand -----------------------------------------------------------------------------------------------
+
+
+def history_record(*items: tuple[list[str], str]) -> bytes:
+    record = Record()
+    for keys, value in items:
+        record.history.item.add(nested_key=keys, value_json=value)
+    return bytes(record.SerializeToString())
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["[" * 100_000, "[" * 33 + "]" * 33, '{"a":' * 900 + "1" + "}" * 900, "9" * 5000, '"\\ud800"', "nonsense", ""],
+)
+def test_hostile_values_are_left_out_and_named(value: str, tmp_path: Path) -> None:
+    parts = chunk(1, history_record((["epoch"], "1"), (["bad"], value[:30_000])))
+    run = read_run(write_file(tmp_path, parts))
+    assert run.history == [{"epoch": 1}]
+    assert run.problems == ("an unreadable value of 'bad', left out", "no exit record")
+
+
+def test_hostile_records_are_left_out_and_named(tmp_path: Path) -> None:
+    deep_key = history_record((["epoch"], "2"), (["k"] * 1000, "1"))
+    run = read_run(write_file(tmp_path, *[chunk(1, b"\xff\xff")] * 50, chunk(1, deep_key)))
+    assert run.run_id == "hand"  # from the file's name, for want of a record
+    assert run.history == [{"epoch": 2}]
+    assert run.problems == (
+        "a record that is no W&B record, left out",
+        "an unreadable value of 'k', left out",
+        "no exit record",
+    )
+
+
+# Folders ------------------------------------------------------------------------------------------------------------
+
+
+def epochs_and_values(run: WandbRun) -> list[tuple[int, float]]:
+    return [(row["epoch"], row["v"]) for row in run.history]
+
+
+def test_a_run_in_several_folders_is_merged_and_the_later_file_wins(
+    write_run: Callable[..., Path], tmp_path: Path
+) -> None:
+    first = write_run(tmp_path, "demo-b", [{"epoch": n, "v": 0.1} for n in (1, 2)], config={"a": 1, "b": 1})
+    first.write_bytes(first.read_bytes()[:-50])  # interrupted: no exit record
+    # wandb puts -1, -2, ... behind the name of a folder of the same second; -10 must count as later than -2.
+    again = write_run(tmp_path, "demo-b", [{"epoch": n, "v": 0.3} for n in (2, 3)], config={"a": 3})
+    again.parent.rename(first.parent.with_name(f"{first.parent.name}-10"))
+    between = write_run(tmp_path, "demo-b", [{"epoch": 3, "v": 0.2}], config={"a": 2})
+    if between.parent.name != f"{first.parent.name}-2":
+        between.parent.rename(first.parent.with_name(f"{first.parent.name}-2"))
+    write_run(tmp_path, "demo-a", [{"epoch": 1, "v": 0.5}])
+
+    alone, merged = read_runs(tmp_path / "wandb")
+    assert (alone.run_id, merged.run_id) == ("demo-a", "demo-b")
+    assert epochs_and_values(merged) == [(1, 0.1), (2, 0.3), (3, 0.3)]
+    assert merged.config == {"a": 3, "b": 1}
+    assert merged.exit_code == 0
+    assert merged.path.parent.name.endswith("-10")
+    name = first.parent.name
+    assert merged.problems[1:] == (
+        f"{name}: no exit record",
+        f"merged from {name} and {name}-2",
+        f"merged from {name}-2 and {name}-10",
+    )
+    assert merged.problems[0].startswith(f"{name}: torn at byte ")
+
+
+def test_no_folder_holds_no_runs(tmp_path: Path) -> None:
+    assert read_runs(tmp_path / "wandb") == []
+
+
+@pytest.mark.parametrize("what", ["file", "folder", "dangling", "pipe"])
+def test_what_is_not_a_file_of_the_folder_is_refused(what: str, tmp_path: Path) -> None:
+    outside = write_file(tmp_path / "outside", name="run-x.wandb")
+    folder = tmp_path / "wandb" / "offline-run-x"
+    if what == "folder":
+        folder.parent.mkdir()
+        folder.symlink_to(outside.parent)
+    else:
+        folder.mkdir(parents=True)
+        target = folder / "run-x.wandb"
+        {
+            "file": lambda: target.symlink_to(outside),
+            "dangling": lambda: target.symlink_to(folder / "none"),
+            "pipe": lambda: os.mkfifo(target),
+        }[what]()
+    with pytest.raises(InputError, match=r"run-x\.wandb: .*(symlink out of|regular file)"):
+        read_runs(tmp_path / "wandb")
+
+
+def test_a_symlink_within_the_folder_is_followed(tmp_path: Path) -> None:
+    folder = tmp_path / "wandb" / "offline-run-x"
+    write_file(folder, name="kept")
+    (folder / "run-x.wandb").symlink_to(folder / "kept")
+    assert [run.run_id for run in read_runs(tmp_path / "wandb")] == ["x"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
+    path = write_file(tmp_path)
+    path.chmod(0)
+    with pytest.raises(InputError, match=r"run-hand.wandb: cannot be read \(Permission denied\)"):
+        read_run(path)

@@ -1,0 +1,1 @@
+"""One training run of a point-supervised segmenter."""

@@ -1,0 +1,56 @@
+"""Files and folders that appear whole or not at all."""
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Writes aside, syncs and renames, so that a reader sees the old file or the new one, also after a power cut."""
+    scratch = path.with_name(f".{path.name}-{os.getpid()}")
+    with scratch.open("wb") as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+        file.flush()
+        os.fsync(file.fileno())
+    publish(scratch, path)
+
+
+def publish(scratch: Path, path: Path) -> None:
+    """Renames a synced file into place, replacing what is there."""
+    os.replace(scratch, path)
+    descriptor = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A scratch folder that becomes `path` when the block ends well; otherwise nothing of it, nor its parents, is left.
+
+    Where another process publishes the same folder first, its copy stays and ours goes.
+    """
+    missing_parents = [parent for parent in path.parents if not parent.exists()]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=".making-", dir=path.parent))
+    try:
+        yield scratch
+        _rename_folder(scratch, path)
+    except BaseException:
+        shutil.rmtree(scratch)
+        for parent in missing_parents:
+            parent.rmdir()
+        raise
+
+
+def _rename_folder(scratch: Path, path: Path) -> None:
+    try:
+        scratch.rename(path)
+    except OSError:
+        if not path.is_dir():
+            raise
+        shutil.rmtree(scratch)

@@ -1,0 +1,80 @@
+"""Checkpoints: atomic, hashed, no pickle.
+
+A checkpoint is one NumPy archive named `state-<epoch>-<sha256>.npz`. It is written aside, synced and renamed into
+place; the hash in its name proves its content, because a flipped bit loads silently otherwise.
+"""
+
+import hashlib
+import logging
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from trainable.atomic import publish
+
+logger = logging.getLogger(__name__)
+
+Arrays = dict[str, np.ndarray]
+_NAME = re.compile(r"state-(\d{6})-([0-9a-f]{64})\.npz")
+
+
+def save(folder: Path, epoch: int, arrays: Arrays) -> Path:
+    """Publishes the state after `epoch` and removes the older ones."""
+    folder.mkdir(parents=True, exist_ok=True)
+    scratch = folder / f".writing-{os.getpid()}"
+    with scratch.open("wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)
+        file.flush()
+        os.fsync(file.fileno())
+    path = folder / f"state-{epoch:06d}-{_sha256(scratch)}.npz"
+    publish(scratch, path)
+    for older in folder.glob("state-*.npz"):
+        if older != path:
+            older.unlink()
+    return path
+
+
+def load_latest(folder: Path) -> tuple[int, Arrays] | None:
+    """The newest whole checkpoint as (epoch, arrays), or None where there is none.
+
+    One whose content does not match its name is set aside as `*.damaged`, and said so; the next older one serves.
+    """
+    for path in sorted(folder.glob("state-*.npz"), reverse=True):
+        match = _NAME.fullmatch(path.name)
+        if match and _sha256(path) == match.group(2):
+            with np.load(path, allow_pickle=False) as archive:
+                return int(match.group(1)), dict(archive)
+        logger.warning("%s is damaged (its SHA-256 differs from its name); set aside", path)
+        path.rename(path.with_suffix(".damaged"))
+    return None
+
+
+def pack_state(model: nn.Module, optimizer: torch.optim.Optimizer | None) -> Arrays:
+    """Model and, where training goes on, optimizer as flat named arrays."""
+    arrays = {f"model/{name}": tensor.cpu().numpy() for name, tensor in model.state_dict().items()}
+    for index, state in optimizer.state_dict()["state"].items() if optimizer else ():
+        arrays.update({f"optimizer/{index}/{name}": tensor.cpu().numpy() for name, tensor in state.items()})
+    return arrays
+
+
+def unpack_state(arrays: Arrays, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Puts `pack_state`'s arrays back; the inverse of it, bit by bit."""
+    tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    prefix = "model/"
+    model.load_state_dict({name[len(prefix) :]: value for name, value in tensors.items() if name.startswith(prefix)})
+    states: dict[int, dict[str, torch.Tensor]] = {}
+    for name, tensor in tensors.items():
+        kind, _, rest = name.partition("/")
+        if kind == "optimizer":
+            index, _, key = rest.partition("/")
+            states.setdefault(int(index), {})[key] = tensor
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": states})
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,254 @@
+"""Every knob of a training run, in one place.
+
+Two frozen dataclasses: `DataConfig` says which images and how they are split, `TrainConfig` everything else. Both are
+built from plain mappings by `from_mapping`, which refuses unknown names, wrong types and impossible values with the
+field, the rule and the remedy. Standard library only, so that `study` and `analysis` can import it without torch.
+"""
+
+import difflib
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, TypeVar
+
+IGNORE_INDEX = 255
+"""Label of a pixel that carries no annotation; never a class."""
+
+CLASS_NAMES = ("background", "forest")
+"""Class index -> name, for masks thresholded at 128."""
+
+METRIC_NAMES = ("miou", "dice", "accuracy", "precision", "recall")
+"""The seed's five metrics. `val/<name>` pools all pixels, `val/image_<name>` is the mean over images."""
+
+TRAINER_VERSION = "1"
+"""Part of a trial's identity. Raise it with every change that alters the numbers a run produces."""
+
+
+MAX_SCENE_PIXELS = 4_000_000
+"""A made landscape is held in memory whole, some 100 bytes a pixel."""
+
+
+class InputError(ValueError):
+    """Bad input from the user: one line with the place, the rule and the remedy. The command line exits with 2."""
+
+
+def _knob(
+    default: Any = ...,
+    *,
+    above: float | None = None,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    choices: tuple[str, ...] | None = None,
+) -> Any:
+    """A dataclass field with its rule: `above` is exclusive, `minimum` and `maximum` inclusive."""
+    rule = {"above": above, "minimum": minimum, "maximum": maximum, "choices": choices}
+    return field(metadata=rule) if default is ... else field(default=default, metadata=rule)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitConfig:
+    """Shares of the images in train, validation and test; whole scenes each (DESIGN.md, invariant 7)."""
+
+    train: float = _knob(0.6, above=0, maximum=1)
+    val: float = _knob(0.2, above=0, maximum=1)
+    test: float = _knob(0.2, above=0, maximum=1)
+    seed: int = _knob(0, minimum=0)
+
+    def __post_init__(self) -> None:
+        check_fields(self, "data.split")
+        total = self.train + self.val + self.test
+        if abs(total - 1) > 1e-6:
+            raise InputError(f"data.split: train + val + test must be 1, but they add up to {total:g}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SyntheticConfig:
+    """The made data set: `num_scenes` landscapes, each cut into `images_per_scene` square images."""
+
+    num_scenes: int = _knob(12, minimum=3, maximum=1000)
+    images_per_scene: int = _knob(12, minimum=1, maximum=1000)
+    image_size: int = _knob(64, minimum=32, maximum=1024)  # pixels per side
+    seed: int = _knob(0, minimum=0)
+
+    def __post_init__(self) -> None:
+        check_fields(self, "data.synthetic")
+        num_pixels = self.images_per_scene * self.image_size**2
+        if num_pixels > MAX_SCENE_PIXELS:
+            raise InputError(
+                f"data.synthetic: {self.images_per_scene} images of {self.image_size} px make a landscape of"
+                f" {num_pixels} pixels; at most {MAX_SCENE_PIXELS}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Which images: a folder with images/, masks/ and meta_data.csv, or the made data set; exactly one of the two.
+
+    Attributes:
+        root: folder, relative to the working directory.
+        synthetic: settings of the made data set.
+        group: column of meta_data.csv that names the scene. Where `scene` is asked for and there is no such column,
+            the scene is the part of the image's name before its first underscore.
+        split: shares by scene.
+        max_images: take whole scenes, in the order of the split seed, until no further one fits.
+    """
+
+    root: str | None = _knob(None)
+    synthetic: SyntheticConfig | None = None
+    group: str = _knob("scene")
+    split: SplitConfig = field(default_factory=SplitConfig)
+    max_images: int | None = _knob(None, minimum=3)
+
+    def __post_init__(self) -> None:
+        check_fields(self, "data")
+        if (self.root is None) == (self.synthetic is None):
+            raise InputError("data: give either root (a folder of images) or synthetic (made data), one of the two")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Everything that decides the result of one training run, given its data.
+
+    Attributes:
+        points_per_image: labelled pixels per training image; the first n of the image's ranked list of points.
+        point_strategy: how the ranked list is drawn (`points.py`).
+        encoder: torchvision ResNet.
+        weights: `imagenet` through torchvision's own download and cache, or `none` for random initial weights.
+        image_size: side of the square that images and masks are resized to, pixels; a multiple of the encoder's
+            stride, 32.
+        learning_rate: Adam's step size.
+        focal_gamma: exponent of the focal term; 0 is plain cross-entropy.
+        schedule: `constant`, or `cosine` from the learning rate to 0 over all steps (Loshchilov & Hutter 2017). A short
+            run at a constant rate ends wherever its last steps threw it, and its seeds spread widely.
+        weight_decay: Adam's L2 penalty, as torch.optim.Adam applies it.
+        epochs: passes over the training images.
+        batch_size: images per step.
+        seed: seed block: draw of points, initial weights and order of images.
+        device: `cpu` or `cuda`. Devices round differently, so it belongs to the run's identity.
+        num_threads: CPU threads of torch; 1 and 2 threads give different bits.
+    """
+
+    points_per_image: int = _knob(50, minimum=1)
+    point_strategy: str = _knob("uniform", choices=("uniform",))
+    encoder: str = _knob("resnet50", choices=("resnet18", "resnet34", "resnet50"))
+    weights: str = _knob("imagenet", choices=("imagenet", "none"))
+    image_size: int = _knob(256, minimum=32, maximum=4096)
+    learning_rate: float = _knob(1e-4, above=0, maximum=10)
+    focal_gamma: float = _knob(0.0, minimum=0, maximum=20)
+    optimizer: str = _knob("adam", choices=("adam",))
+    schedule: str = _knob("constant", choices=("constant", "cosine"))
+    weight_decay: float = _knob(1e-3, minimum=0, maximum=1)
+    epochs: int = _knob(10, minimum=1, maximum=10_000)
+    batch_size: int = _knob(16, minimum=2, maximum=4096)
+    seed: int = _knob(0, minimum=0)
+    device: str = _knob("cpu", choices=("cpu", "cuda"))
+    num_threads: int = _knob(1, minimum=1, maximum=1024)
+
+    def __post_init__(self) -> None:
+        check_fields(self, "training")
+        if self.image_size % 32:
+            raise InputError(f"training.image_size: must be a multiple of 32 (encoder stride), got {self.image_size}")
+        if self.points_per_image > self.image_size**2:
+            raise InputError(
+                f"training.points_per_image: {self.points_per_image} is more than the {self.image_size**2} pixels of"
+                f" an image; ask for fewer points or a larger image_size"
+            )
+
+    def to_mapping(self) -> dict[str, Any]:
+        """The run's settings as plain JSON values."""
+        return asdict(self)
+
+
+T = TypeVar("T", DataConfig, TrainConfig)
+
+
+def from_mapping(cls: type[T], mapping: object, where: str) -> T:
+    """Builds a config from a user's mapping.
+
+    Raises:
+        InputError: the mapping is not one, or a name, type or value in it is not allowed.
+    """
+    kwargs: dict[str, Any] = dict(_checked_mapping(cls, mapping, where))
+    nested: dict[str, type] = {"split": SplitConfig, "synthetic": SyntheticConfig} if cls is DataConfig else {}
+    for name, section in nested.items():
+        if kwargs.get(name) is not None:
+            kwargs[name] = section(**_checked_mapping(section, kwargs[name], f"{where}.{name}"))
+    return cls(**{name: _as_float(cls, name, value) for name, value in kwargs.items()})
+
+
+def check_value(cls: type, name: str, value: object, where: str) -> None:
+    """Refuses a value that the field `name` of `cls` cannot take.
+
+    Raises:
+        InputError: names the field, the rule and the value.
+    """
+    (spec,) = (f for f in fields(cls) if f.name == name)
+    _check_type(_field_types(cls)[name], value, where)
+    rule = spec.metadata
+    if value is None or not rule:
+        return
+    if rule["choices"] and value not in rule["choices"]:
+        hint = nearest(str(value), rule["choices"])
+        raise InputError(f"{where}: must be one of {', '.join(rule['choices'])}, got {value!r}{hint}")
+    if isinstance(value, int | float):
+        _check_range(rule, value, where)
+
+
+def check_fields(config: object, where: str) -> None:
+    """Checks every field of a config against its rule."""
+    for spec in fields(config):  # type: ignore[arg-type]
+        check_value(type(config), spec.name, getattr(config, spec.name), f"{where}.{spec.name}")
+
+
+def check_name(name: str, allowed: typing.Iterable[str], where: str, what: str = "setting") -> None:
+    """Refuses a name that is not among the allowed ones, with the nearest of them as a hint."""
+    allowed = list(allowed)
+    if name not in allowed:
+        hint = nearest(name, allowed) or f"; known: {', '.join(allowed)}"
+        raise InputError(f"{where}: no such {what}{hint}")
+
+
+def nearest(name: str, allowed: typing.Iterable[str]) -> str:
+    """`; did you mean ...?` for a mistyped name, or nothing where no allowed name is near."""
+    close = difflib.get_close_matches(name, list(allowed), n=1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def _checked_mapping(cls: type, mapping: object, where: str) -> Mapping[str, Any]:
+    if not isinstance(mapping, Mapping):
+        raise InputError(f"{where}: must be a mapping of settings, got {mapping!r}")
+    names = [spec.name for spec in fields(cls)]
+    for key in mapping:
+        check_name(str(key), names, f"{where}.{key}")
+    return mapping
+
+
+def _field_types(cls: type) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
+
+
+def _as_float(cls: type, name: str, value: Any) -> Any:
+    """2 for a float setting becomes 2.0, so that one value has one spelling and one identity."""
+    is_plain_int = isinstance(value, int) and not isinstance(value, bool)
+    return float(value) if is_plain_int and _field_types(cls)[name] is float else value
+
+
+def _check_type(expected: Any, value: object, where: str) -> None:
+    options = typing.get_args(expected) if isinstance(expected, types.UnionType) else (expected,)
+    accepted = (*options, int) if float in options else options
+    is_stray_bool = isinstance(value, bool) and bool not in options
+    if is_stray_bool or not isinstance(value, accepted):
+        names = " or ".join("null" if option is type(None) else option.__name__ for option in options)
+        raise InputError(f"{where}: must be {names}, got {value!r}")
+
+
+def _check_range(rule: Mapping[str, Any], value: float, where: str) -> None:
+    if value != value or value in (float("inf"), float("-inf")):
+        raise InputError(f"{where}: must be a finite number, got {value}")
+    if rule["above"] is not None and value <= rule["above"]:
+        raise InputError(f"{where}: must be greater than {rule['above']:g}, got {value:g}")
+    if rule["minimum"] is not None and value < rule["minimum"]:
+        raise InputError(f"{where}: must be at least {rule['minimum']:g}, got {value:g}")
+    if rule["maximum"] is not None and value > rule["maximum"]:
+        raise InputError(f"{where}: must be at most {rule['maximum']:g}, got {value:g}")
