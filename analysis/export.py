@@ -1,14 +1,15 @@
 """The recommended configuration as a file: `canopoint train` runs it, and a new study can start from it."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from analysis.findings import Findings, findings_text
+from analysis.findings import Findings
 from analysis.runs import StudyRuns
+from analysis.wording import findings_text, printable
+from trainable.atomic import write_atomically
 from trainable.config import InputError
 
 
@@ -33,22 +34,9 @@ def export_best(study_dir: Path, runs: StudyRuns, findings: Findings) -> Path:
     }
     content = {"data": runs.data_config, "training": runs.training[trial_id], "reproduces": reproduces}
     path = study_dir / "analysis" / "best.yaml"
+    path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, _comments(findings) + yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
     return path
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Writes a whole UTF-8 file or none: aside, to the disk, then in the old one's place."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with aside.open("wb") as file:
-            file.write(text.encode("utf-8", errors="replace"))  # a lone surrogate in a name has no bytes
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 def _comments(findings: Findings) -> str:
@@ -59,8 +47,7 @@ def _comments(findings: Findings) -> str:
         "",
         *findings_text(findings).splitlines(),
     ]
-    printable = ("".join(letter if letter.isprintable() else " " for letter in line) for line in lines)
-    return "".join(f"# {line}".rstrip() + "\n" for line in printable)
+    return "".join(f"# {printable(line)}".rstrip() + "\n" for line in lines)
 
 
 def _result_hash(study_dir: Path, trial_id: str) -> dict[str, str]:

@@ -20,34 +20,34 @@ def find(runs: StudyRuns) -> Findings:
     Raises:
         InputError: no run is complete, or two runs claim the same cell and seed.
     """
-    grid = _balance(runs)
-    arms = _arms(runs, grid)
-    scientific = _scientific_factors(runs, arms)
+    grid = balance(runs)
+    arms = find_arms(runs, grid)
+    scientific = scientific_factors(runs, arms)
     recommended = _recommended_arm(runs, arms, scientific)
-    factors = scientific + _nuisance_factors(runs, grid, recommended)
-    deciding = scientific or factors
-    provisional = any(factor.provisional for factor in deciding) or len(grid.seeds) == 1
-    floors = _floors(runs, recommended)
-    cells = [
-        CellFinding(grid.named(cell), mean_interval(grid.values[i]), grid.trial_ids[i], grid.run_ids[i])
-        for i, cell in enumerate(grid.cells)
-    ]
+    factors = scientific + nuisance_factors(runs, grid, recommended)
+    provisional = any(factor.provisional for factor in scientific or factors) or len(grid.seeds) == 1
     findings = Findings(
         study=runs.study,
         objective=dict(runs.objective),
         seeds=grid.seeds,
-        headline=_headline(runs, recommended, provisional),
+        headline=headline(runs.objective["metric"], recommended, provisional),
         provisional=provisional,
         recommended=recommended,
         factors=factors,
-        floors=floors,
+        floors=_floors(runs, recommended),
         arms=arms,
-        cells=cells,
-        caveats=[],
+        cells=_cells(grid),
+        caveats=grid.caveats,
         excluded=[list(item) for item in runs.excluded],
     )
-    findings.caveats.extend([*grid.caveats, *_caveats(runs, findings)])
-    return findings
+    return replace(findings, caveats=[*grid.caveats, *find_caveats(runs, findings)])
+
+
+def _cells(grid: Grid) -> list[CellFinding]:
+    return [
+        CellFinding(grid.named(cell), mean_interval(grid.values[i]), grid.trial_ids[i], grid.run_ids[i])
+        for i, cell in enumerate(grid.cells)
+    ]
 
 
 def _recommended_arm(runs: StudyRuns, arms: list[Arm], factors: list[FactorFinding]) -> Arm:
@@ -60,10 +60,10 @@ def _floors(runs: StudyRuns, arm: Arm) -> list[FloorFinding]:
     """The recommended arm against every floor that knows the objective's metric."""
     metric, mode = runs.objective["metric"], runs.objective["mode"]
     floors = {name: float(scores[metric]) for name, scores in runs.data.get("floors", {}).items() if metric in scores}
-    findings = []
-    for name, floor in floors.items():
-        verdict = against_floor(arm.value, floor, mode)
-        verb = "cannot be told from one seed to beat" if arm.value.low is None else FLOOR_VERDICTS[verdict]
-        text = f"The networks {verb} {FLOORS.get(name, words(name))} ({metric} {floor:.3f})."
-        findings.append(FloorFinding(name, floor, arm.value, verdict, arm.run_ids, text))
-    return findings
+    verdicts = {name: against_floor(arm.value, floor, mode) for name, floor in floors.items()}
+    return [
+        FloorFinding(
+            name, floor, arm.value, verdicts[name], arm.run_ids, floor_text(name, floor, metric, arm, verdicts[name])
+        )
+        for name, floor in floors.items()
+    ]

@@ -48,13 +48,25 @@ class Arm:
 
 @dataclass(frozen=True)
 class LevelFinding:
-    """One level against the best level of its factor; `difference` is None for the best level itself."""
+    """One level of a factor against the others.
+
+    Attributes:
+        level: the level itself.
+        value: mean over seeds.
+        readings: (num_seeds,) in the order of `Findings.seeds`.
+        difference: to the level with the best mean; None for that level.
+        verdict: best; enough, not enough or undecided; as good, worse or undecided where the factor is nuisance.
+        rivals: levels that may yet be better by more than the margin.
+        run_ids: the runs behind it.
+        text: all of it in words.
+    """
 
     level: Any
     value: Estimate
     readings: list[float]
     difference: Estimate | None
     verdict: str
+    rivals: list[Any]
     run_ids: list[str]
     text: str
 
@@ -113,6 +125,10 @@ class Findings:
         """The cell with exactly these levels."""
         (cell,) = (cell for cell in self.cells if cell.parameters == parameters)
         return cell
+
+    def floors_not_beaten(self) -> list[FloorFinding]:
+        """Floors that the recommended configuration does not beat for sure: the first thing that a reader must know."""
+        return [floor for floor in self.floors if floor.verdict != "beats"]
 
     def to_mapping(self) -> dict[str, Any]:
         """Plain JSON values, with the version of their layout."""

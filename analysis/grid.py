@@ -17,8 +17,18 @@ Cell = tuple[Any, ...]
 
 
 @dataclass(frozen=True)
-class _Grid:
-    """The balanced part of a study: `values` (num_cells, num_seeds), every cell at every seed block."""
+class Grid:
+    """The balanced part of a study.
+
+    Attributes:
+        names: the parameters.
+        cells: (num_cells,) the levels of each cell, in the order of `names`.
+        seeds: (num_seeds,) ascending.
+        values: (num_cells, num_seeds) the objective.
+        trial_ids: (num_cells, num_seeds).
+        run_ids: (num_cells, num_seeds).
+        caveats: what was left out to have every cell at every seed.
+    """
 
     names: list[str]
     cells: list[Cell]
@@ -29,14 +39,19 @@ class _Grid:
     caveats: list[Caveat]
 
     def named(self, cell: Cell) -> dict[str, Any]:
+        """The cell's levels by parameter."""
         return dict(zip(self.names, cell, strict=True))
 
 
-def _balance(runs: StudyRuns) -> _Grid:
-    """Keeps the seed blocks in which every cell is there; if no block is whole, the cells that every block has."""
+def balance(runs: StudyRuns) -> Grid:
+    """Keeps the seed blocks in which every cell is there; if no block is whole, the cells that every block has.
+
+    Raises:
+        InputError: no run is complete, no cell is in every block, or two runs claim the same cell and seed.
+    """
     names = list(runs.parameters)
     found = _by_cell_and_seed(runs, names)
-    cells = sorted({cell for cell, _ in found}, key=lambda cell: [_order(level) for level in cell])
+    cells = sorted({cell for cell, _ in found}, key=lambda cell: [level_order(level) for level in cell])
     seeds = sorted({seed for _, seed in found})
     whole = [seed for seed in seeds if all((cell, seed) in found for cell in cells)]
     kept_seeds = whole or seeds
@@ -44,7 +59,7 @@ def _balance(runs: StudyRuns) -> _Grid:
     if not kept_cells:
         raise InputError(f"study {runs.study}: no cell is complete at every seed; run the study again to complete it")
     rows = [[found[cell, seed] for seed in kept_seeds] for cell in kept_cells]
-    return _Grid(
+    return Grid(
         names=names,
         cells=kept_cells,
         seeds=kept_seeds,
@@ -77,15 +92,15 @@ def _gaps(
 ) -> Iterator[Caveat]:
     dropped = [seed for seed in seeds if seed not in kept_seeds]
     if dropped:
-        yield Caveat("cells_missing", f"Cells are missing at seed {listed(dropped)}: these seed blocks are left out.")
+        yield Caveat("cells_missing", f"Seed {listed(dropped)} left out: cells are missing there.")
     if len(kept_cells) < len(cells):
         number = len(cells) - len(kept_cells)
-        yield Caveat("cells_missing", f"No seed has all its runs: {number} cells that some seed lacks are left out.")
+        yield Caveat("cells_missing", f"Left out: {number} cells that some seed lacks, as no seed has all.")
     full = prod(len({cell[i] for cell in cells}) for i in range(len(names)))
     if len(cells) < full:
-        yield Caveat("cells_missing", f"{full - len(cells)} of {full} cells have no complete run at any seed.")
+        yield Caveat("cells_missing", f"Cells missing: {full - len(cells)} of {full} have no complete run at any seed.")
 
 
-def _order(level: Any) -> tuple[bool, Any]:
+def level_order(level: Any) -> tuple[bool, Any]:
     """Numbers by size, then names by letter."""
     return (isinstance(level, str), level)

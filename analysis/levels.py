@@ -5,7 +5,7 @@ factors. Differences are paired by seed block and simultaneous over all pairs of
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -31,14 +31,14 @@ VERDICTS = {
 }
 
 
-def _arms(runs: StudyRuns, grid: _Grid) -> list[Arm]:
+def find_arms(runs: StudyRuns, grid: Grid) -> list[Arm]:
     """One arm for every combination of scientific levels, in ascending order."""
     positions = [i for i, name in enumerate(grid.names) if runs.parameters[name] == SCIENTIFIC]
     keys = [tuple(cell[i] for i in positions) for cell in grid.cells]
     return [_arm(runs, grid, positions, [i for i, k in enumerate(keys) if k == key]) for key in dict.fromkeys(keys)]
 
 
-def _arm(runs: StudyRuns, grid: _Grid, positions: list[int], rows: list[int]) -> Arm:
+def _arm(runs: StudyRuns, grid: Grid, positions: list[int], rows: list[int]) -> Arm:
     values, mode = grid.values[rows], runs.objective["mode"]
     chosen = [rows[i] for i in choose_on_other_seeds(values, mode)]
     best = grid.cells[rows[best_index(values.mean(axis=1), mode)]]
@@ -54,7 +54,7 @@ def _arm(runs: StudyRuns, grid: _Grid, positions: list[int], rows: list[int]) ->
     )
 
 
-def _scientific_factors(runs: StudyRuns, arms: list[Arm]) -> list[FactorFinding]:
+def scientific_factors(runs: StudyRuns, arms: list[Arm]) -> list[FactorFinding]:
     """Each scientific factor at its arms' readings; of several, each as the mean over the levels of the others."""
     keys = [tuple(arm.scientific.values()) for arm in arms]
     values, run_ids = np.array([arm.readings for arm in arms]), [arm.run_ids for arm in arms]
@@ -62,7 +62,7 @@ def _scientific_factors(runs: StudyRuns, arms: list[Arm]) -> list[FactorFinding]
     return [_factor(runs, name, SCIENTIFIC, table) for name, table in tables.items() if table.levels]
 
 
-def _nuisance_factors(runs: StudyRuns, grid: _Grid, recommended: Arm) -> list[FactorFinding]:
+def nuisance_factors(runs: StudyRuns, grid: Grid, recommended: Arm) -> list[FactorFinding]:
     """Each nuisance factor as the mean over the cells of all others; a caveat names those that do not compare."""
     tables = {name: _table(grid.cells, grid.values, grid.run_ids, i) for i, name in enumerate(grid.names)}
     chosen = {name: level for name, level in recommended.parameters.items() if name not in recommended.scientific}
@@ -79,7 +79,7 @@ class _Table:
 
 
 def _table(keys: list[Cell], values: NDArray[np.float64], run_ids: list[list[str]], factor: int) -> _Table:
-    levels = sorted({key[factor] for key in keys}, key=_order)
+    levels = sorted({key[factor] for key in keys}, key=level_order)
     rows = balanced_rows(keys, factor, levels)
     if not rows[0]:
         return _Table([], values[:0], [])
@@ -94,22 +94,26 @@ def _factor(runs: StudyRuns, name: str, role: str, table: _Table, recommended: A
     if role == SCIENTIFIC:
         recommended = _smallest_enough(levels)
     provisional = len(levels) > 1 and all(level.verdict in ("best", "undecided") for level in levels)
-    text = _factor_text(name, role, table.levels[best], recommended, levels)
+    text = factor_text(name, role, table.levels[best], recommended, levels)
     return FactorFinding(name, role, table.levels[best], recommended, provisional, levels, text)
 
 
 def _levels(runs: StudyRuns, role: str, table: _Table, best: int) -> Iterator[LevelFinding]:
     family = paired_family(table.values)
+    margin, mode = runs.objective["margin"], runs.objective["mode"]
     for i, level in enumerate(table.levels):
-        difference = family.get((i, best))  # None for the best itself
-        verdict = "best"
-        if difference is not None:
-            verdict = VERDICTS[role][judge(difference, runs.objective["margin"], runs.objective["mode"])]
-        value = mean_interval(table.values[i])
-        text = f"{level_text(level)}: {value.value:.3f}, {verdict}"
-        if difference is not None:
-            text += f"; {difference.text('+')} against {level_text(table.levels[best])}"
-        yield LevelFinding(level, value, table.values[i].tolist(), difference, verdict, table.run_ids[i], text)
+        verdict = "best" if i == best else VERDICTS[role][judge_level(i, best, family, margin, mode)]
+        finding = LevelFinding(
+            level=level,
+            value=mean_interval(table.values[i]),
+            readings=table.values[i].tolist(),
+            difference=family.get((i, best)),  # none for the best itself
+            verdict=verdict,
+            rivals=[table.levels[j] for j in rivals(i, family, margin, mode)],
+            run_ids=table.run_ids[i],
+            text="",
+        )
+        yield replace(finding, text=level_finding_text(finding, table.levels[best]))
 
 
 def _smallest_enough(levels: list[LevelFinding]) -> Any:

@@ -20,13 +20,18 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from analysis.findings import FactorFinding, Findings, level_text, words
+from analysis.findings import SCIENTIFIC, FactorFinding, Findings
+from analysis.grid import level_order
 from analysis.runs import StudyRuns
+from analysis.wording import level_text, words
 
 WIDTH = 4.8  # inches
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 LINE_STYLES = ("-", "--", "-.", ":")
 GREY = "#5a5a5a"
+
+FIGURE_NAME = re.compile(r"levels_\w+|learning_curves|map_\w+", re.ASCII)
+"""Names, without suffix, that figures of ours have; anything else in their folder is not ours to remove."""
 
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "path",  # letters as shapes: no font is looked up, the figure looks the same everywhere
@@ -55,7 +60,7 @@ class Plot:
 
 def draw(runs: StudyRuns, findings: Findings) -> list[Plot]:
     """Every figure that the study's factors allow, in reading order."""
-    scientific = [factor for factor in findings.factors if factor.role == "scientific"]
+    scientific = [factor for factor in findings.factors if factor.role == SCIENTIFIC]
     plots = [_level_plot(findings, factor) for factor in scientific]
     plots.append(_curve_plot(runs, findings))
     nuisance = [name for name in findings.recommended.parameters if name not in findings.recommended.scientific]
@@ -205,8 +210,7 @@ def _means(findings: Findings, scientific: dict[str, Any], across: str, down: st
 
 
 def _levels(findings: Findings, name: str) -> list[Any]:
-    levels = {cell.parameters[name] for cell in findings.cells}
-    return sorted(levels, key=lambda level: (isinstance(level, str), level))
+    return sorted({cell.parameters[name] for cell in findings.cells}, key=level_order)
 
 
 def _best_cell(means: NDArray[np.float64], mode: str) -> tuple[int, int]:

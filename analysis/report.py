@@ -15,10 +15,11 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
-from analysis.export import export_best, write_atomically
-from analysis.findings import INTERVALS_MEAN, Findings, find, level_text, listed, words
-from analysis.plots import Plot, draw
-from analysis.runs import StudyRuns, load_study
+from analysis.findings import Findings
+from analysis.plots import FIGURE_NAME, Plot, draw
+from analysis.runs import StudyRuns
+from analysis.wording import INTERVALS_MEAN, level_text, listed, words
+from trainable.atomic import write_atomically
 
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
@@ -33,19 +34,12 @@ METHOD = (
 Rows = list[tuple[str, str]]
 
 
-def analyze(study_dir: Path) -> tuple[Findings, list[Path]]:
-    """Reads a study's runs, draws the findings, writes the report and exports the recommended configuration.
+def write_report(study_dir: Path, runs: StudyRuns, findings: Findings) -> dict[str, Path]:
+    """Writes everything but `best.yaml` into `<study_dir>/analysis`; each file is there whole or not at all.
 
-    Raises:
-        InputError: the study has no complete run, or its runs do not go together.
+    Returns:
+        Name below `analysis/` -> path. Figures of an earlier report that this one lacks are gone.
     """
-    runs = load_study(study_dir)
-    findings = find(runs)
-    return findings, [*write_report(study_dir, runs, findings), export_best(study_dir, runs, findings)]
-
-
-def write_report(study_dir: Path, runs: StudyRuns, findings: Findings) -> list[Path]:
-    """Writes everything but `best.yaml` into `<study_dir>/analysis`; each file is there whole or not at all."""
     plots = draw(runs, findings)
     texts = {
         "findings.json": json.dumps(findings.to_mapping(), indent=2, allow_nan=False) + "\n",
@@ -54,10 +48,20 @@ def write_report(study_dir: Path, runs: StudyRuns, findings: Findings) -> list[P
         "runs.csv": _csv(runs.epochs),
         **{f"figures/{plot.name}.svg": f'<?xml version="1.0" encoding="utf-8"?>\n{plot.svg}' for plot in plots},
     }
-    paths = [study_dir / "analysis" / name for name in texts]
-    for path, text in zip(paths, texts.values(), strict=True):
-        write_atomically(path, text)
+    paths = {name: study_dir / "analysis" / name for name in texts}
+    figures = study_dir / "analysis" / "figures"
+    figures.mkdir(parents=True, exist_ok=True)
+    for name, text in texts.items():
+        write_atomically(paths[name], text.encode("utf-8", errors="replace"))  # half a surrogate pair has no bytes
+    _remove_stale(figures, {path.name for path in paths.values()})
     return paths
+
+
+def _remove_stale(figures: Path, fresh: set[str]) -> None:
+    """Removes earlier figures of ours: a factor may be gone from the study. Files of others stay."""
+    for path in figures.glob("*.svg"):
+        if FIGURE_NAME.fullmatch(path.stem) and path.name not in fresh:
+            path.unlink()
 
 
 # What both reports show ----------------------------------------------------------------------------------------------
@@ -153,7 +157,8 @@ def _inert(cell: Any) -> Any:
 
 
 def _markdown(runs: StudyRuns, findings: Findings, plots: list[Plot]) -> str:
-    parts = [f"# Study {_md(findings.study)}", f"**{_md(findings.headline)}**", "## Findings"]
+    parts = [f"# Study {_md(findings.study)}", f"**{_md(findings.headline)}**"]
+    parts += [*(f"**{_md(floor.text)}**" for floor in findings.floors_not_beaten()), "## Findings"]
     for factor in findings.factors:
         rows = [
             (level_text(x.level), x.verdict, x.value.text(), x.difference.text("+") if x.difference else "")

@@ -5,7 +5,7 @@ network started again and the images shuffled again, on the very same images and
 scenes. Seeds are few, so intervals are Student's t: a percentile bootstrap over 3 seeds covers 76 % where it claims 95.
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations
@@ -151,13 +151,13 @@ def balanced_rows(keys: Sequence[Sequence[Hashable]], factor: int, levels: Seque
 
 
 def judge(difference: Estimate, margin: float, mode: Mode) -> Verdict:
-    """Where a level lies against the best: `within` the margin, `beyond` it, or `undecided`.
+    """Where a level lies against another: `within` the margin below it, `beyond` that, or `undecided`.
 
-    Within: the whole interval of level - best is better than -margin. Beyond: the whole interval is worse. An end that
+    Within: the whole interval of level - other is better than -margin. Beyond: the whole interval is worse. An end that
     lies on the margin decides nothing, and neither does a single seed.
 
     Args:
-        difference: level - best.
+        difference: level - other.
         margin: difference that is negligible, at least 0, in the metric's unit.
         mode: whether large or small is good.
     """
@@ -167,6 +167,39 @@ def judge(difference: Estimate, margin: float, mode: Mode) -> Verdict:
     if worst > -margin:
         return "within"
     return "beyond" if best < -margin else "undecided"
+
+
+def rivals(level: int, family: Mapping[tuple[int, int], Estimate], margin: float, mode: Mode) -> list[int]:
+    """Rows that may yet be better than this one by more than the margin; none are left once it is surely enough.
+
+    Args:
+        level: row of the table.
+        family: of `paired_family`.
+        margin: difference that is negligible, at least 0, in the metric's unit.
+        mode: whether large or small is good.
+    """
+    return [j for i, j in family if i == level and judge(family[i, j], margin, mode) != "within"]
+
+
+def judge_level(
+    level: int, best: int, family: Mapping[tuple[int, int], Estimate], margin: float, mode: Mode
+) -> Verdict:
+    """One level against all others: `within` the margin of every one, `beyond` it, or `undecided`.
+
+    Within every other level, not of the best mean alone: where levels differ in noise, the best mean is often not the
+    truly best level, and a level within the margin of the former need not be within that of the latter. Beyond needs
+    the best mean alone: what is surely worse than one level is surely worse than the best.
+
+    Args:
+        level: row of the table.
+        best: row of the best mean.
+        family: of `paired_family`.
+        margin: difference that is negligible, at least 0, in the metric's unit.
+        mode: whether large or small is good.
+    """
+    if not rivals(level, family, margin, mode):
+        return "within"
+    return "beyond" if judge(family[level, best], margin, mode) == "beyond" else "undecided"
 
 
 def against_floor(estimate: Estimate, floor: float, mode: Mode) -> Literal["beats", "does not beat", "undecided"]:

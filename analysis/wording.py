@@ -1,4 +1,4 @@
-"""Findings in plain words, for a terminal and for the reports."""
+"""Findings in plain words, for a terminal and for the reports. Names in them come out of run files: anyone's."""
 
 import re
 import textwrap
@@ -6,18 +6,52 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from analysis.findings import SCIENTIFIC, Arm, Findings, LevelFinding
-from analysis.statistics import Estimate
+
+WIDTH = 100
+"""Columns of the terminal text at most."""
+
+FLOORS = {
+    "all_forest": 'calling every pixel "forest"',
+    "image_majority": "an oracle of each image's majority class",
+}
+FLOOR_VERDICTS = {"beats": "beat", "does not beat": "do NOT beat", "undecided": "may or may not beat"}
+INTERVALS_MEAN = (
+    "In brackets: where the mean lies, 95 % sure, if points, starting weights and image order are drawn anew; the"
+    " differences of a factor hold all together."
+)
+
 
 def findings_text(findings: Findings) -> str:
-    """The findings in plain words, about a dozen and a half lines for a terminal."""
-    lines = [findings.headline]
+    """The findings for a terminal, the answer first: about twenty lines of at most `WIDTH` columns."""
+    return "\n".join(line for indent, text in _paragraphs(findings) for line in _wrapped(indent, text))
+
+
+def _paragraphs(findings: Findings) -> Iterator[tuple[str, str]]:
+    """(what stands before the first line, text)."""
+    yield "", findings.headline
+    yield from (("", floor.text) for floor in findings.floors)
     for factor in findings.factors:
-        lines += [factor.text, *(f"  {level.text}" for level in factor.levels if len(factor.levels) > 1)]
-    lines += [floor.text for floor in findings.floors]
+        yield "", factor.text
+        if len(factor.levels) > 1:
+            yield from (("  ", level.text) for level in factor.levels)
     if len(findings.seeds) > 1:
-        lines.append(INTERVALS_MEAN)
-    lines += ["Read with care:", *(f"  - {caveat.text}" for caveat in findings.caveats)]
-    return "\n".join(lines)
+        yield "", INTERVALS_MEAN
+    yield "", "Read with care:"
+    yield from (("  - ", caveat.text) for caveat in findings.caveats)
+
+
+def _wrapped(indent: str, text: str) -> list[str]:
+    """Lines with a hanging indent that break no interval in two."""
+    whole = re.sub(r"\[[^\]]*\]", lambda interval: interval[0].replace(" ", "\xa0"), printable(text))
+    lines = textwrap.wrap(
+        whole, WIDTH, initial_indent=indent, subsequent_indent=" " * len(indent) + "  ", break_on_hyphens=False
+    )
+    return [line.replace("\xa0", " ") for line in lines]
+
+
+def printable(text: str) -> str:
+    """One line without anything that moves a cursor, ends a comment or has no bytes."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
 def level_text(level: Any) -> str:
@@ -36,17 +70,23 @@ def listed(items: Sequence[Any]) -> str:
     return " and ".join([", ".join(texts[:-1]), texts[-1]]) if len(texts) > 1 else "".join(texts)
 
 
-def _headline(runs: StudyRuns, arm: Arm, provisional: bool) -> str:
+def headline(metric: str, arm: Arm, provisional: bool) -> str:
+    """What to do, and what it reached."""
     settings = dict(arm.parameters)
     points = settings.pop("points_per_image", None) if "points_per_image" in arm.scientific else None
-    named = listed([f"{words(name)} {level_text(level)}" for name, level in settings.items()]) or "these settings"
-    what = f"Use {named}" if points is None else f"Label {level_text(points)} points per image, with {named}"
+    named = listed([f"{words(name)} {level_text(level)}" for name, level in settings.items()])
+    what = f"use {named or 'these settings'}"
+    if points is not None:
+        what = f"label {level_text(points)} points per image" + (f", with {named}" if named else "")
     seeds = f"over {arm.value.num_seeds} seeds" if arm.value.num_seeds > 1 else "from 1 seed, so without interval"
-    result = f"{what}: {runs.objective['metric']} {arm.value.text()} {seeds}."
-    return f"Provisional, as no difference is settled yet. {result}" if provisional else result
+    result = f"{what}: {metric} {arm.value.text()} {seeds}"
+    if provisional:
+        return f"Provisional, no difference is settled yet: {result}."
+    return f"{result[0].upper()}{result[1:]}."
 
 
-def _factor_text(name: str, role: str, best_level: Any, recommended: Any, levels: list[LevelFinding]) -> str:
+def factor_text(name: str, role: str, best_level: Any, recommended: Any, levels: list[LevelFinding]) -> str:
+    """One factor: which level leads, which is recommended, which are open."""
     best, chosen = level_text(best_level), level_text(recommended)
     if len(levels) == 1:
         return f"{words(name).capitalize()}: only {best} was tried."
@@ -57,3 +97,21 @@ def _factor_text(name: str, role: str, best_level: Any, recommended: Any, levels
     if undecided := [level.level for level in levels if level.verdict == "undecided"]:
         result += f"; undecided: {listed(undecided)}"
     return f"{words(name).capitalize()} ({how}): {result}."
+
+
+def level_finding_text(finding: LevelFinding, best_level: Any) -> str:
+    """One level: mean, verdict, difference to the best, and who else keeps it undecided."""
+    text = f"{level_text(finding.level)}: {finding.value.value:.3f}, {finding.verdict}"
+    if finding.difference is None:
+        return text
+    text += f"; {finding.difference.text('+')} against {level_text(best_level)}"
+    # An interval that lies within the margin and yet no "enough" would read as a contradiction.
+    if finding.verdict == "undecided" and best_level not in finding.rivals:
+        text += f"; {listed(finding.rivals)} may yet be better by more than the margin"
+    return text
+
+
+def floor_text(name: str, floor: float, metric: str, arm: Arm, verdict: str) -> str:
+    """Whether the networks are worth more than a rule without any."""
+    verb = "cannot be told from one seed to beat" if arm.value.low is None else FLOOR_VERDICTS[verdict]
+    return f"The networks {verb} {FLOORS.get(name, words(name))} ({metric} {floor:.3f})."

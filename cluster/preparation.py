@@ -4,7 +4,6 @@ All checks come before the first write, so that bad input leaves nothing behind.
 """
 
 import json
-import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from cluster.resources import num_concurrent
 from study.design import Plan, Trial, list_configs, list_trials, make_plan
 from study.spec import StudySpec
 from trainable.atomic import write_atomically
@@ -51,7 +51,7 @@ class Work:
     def plan(self) -> Plan:
         """What is there, what is missing, what it will cost."""
         num_images = {split: sum(pair.split == split for pair in self.index.pairs) for split in SPLITS}
-        return make_plan(self.spec, self.trials, num_images, self.measured_s, num_concurrent(self.spec))
+        return make_plan(self.spec, self.trials, num_images, self.measured_s, num_concurrent(self.spec.resources))
 
 
 def prepare(spec: StudySpec) -> Work:
@@ -112,12 +112,6 @@ def cache_folder(spec: StudySpec) -> Path:
     return Path(spec.storage).resolve() / ".cache"
 
 
-def num_concurrent(spec: StudySpec) -> int:
-    """Trials that this machine's cores hold at the same time, or fewer where the study says so."""
-    fitting = max(1, (os.cpu_count() or 1) // spec.resources.cpus_per_trial)
-    return min(fitting, spec.resources.max_concurrent or fitting)
-
-
 def check_free_disk(work: Work) -> None:
     """Refuses to start where the disk cannot hold the checkpoints: a full disk loses rows silently.
 
@@ -125,7 +119,7 @@ def check_free_disk(work: Work) -> None:
         InputError: says what is needed and what is there.
     """
     # Weights of every trial stay (60 to 130 MB); the running ones hold weights and optimizer state, and write aside.
-    needed = 150e6 * len(work.missing) + 1e9 * num_concurrent(work.spec)
+    needed = 150e6 * len(work.missing) + 1e9 * num_concurrent(work.spec.resources)
     existing = next(parent for parent in (work.folder, *work.folder.parents) if parent.exists())
     free = shutil.disk_usage(existing).free
     if free < needed:

@@ -1,6 +1,6 @@
-"""What a trial needs, what the machine has; refuses what could never be scheduled."""
+"""What a trial needs, what this machine has; refuses what could never be scheduled."""
 
-import ray
+import os
 
 from study.spec import Resources
 from trainable.config import InputError
@@ -11,18 +11,39 @@ def trial_request(resources: Resources) -> dict[str, float]:
     return {"CPU": float(resources.cpus_per_trial), "GPU": float(resources.gpus_per_trial)}
 
 
-def check_schedulable(resources: Resources) -> None:
-    """Refuses a request that no node can hold; Ray would wait for ever, with a warning.
+def num_cpus() -> int:
+    """Cores of this machine."""
+    return os.cpu_count() or 1
+
+
+def num_gpus() -> int:
+    """GPUs that torch sees on this machine."""
+    import torch  # takes seconds, and only studies that ask for a GPU need it
+
+    return torch.cuda.device_count()
+
+
+def num_concurrent(resources: Resources) -> int:
+    """Trials that this machine holds at the same time, or fewer where the study says so; at least one."""
+    fitting = num_cpus() // resources.cpus_per_trial
+    if resources.gpus_per_trial:
+        fitting = min(fitting, int(num_gpus() / resources.gpus_per_trial))
+    return max(1, min(fitting, resources.max_concurrent or fitting))
+
+
+def check_fits(resources: Resources) -> None:
+    """Refuses a request that this machine cannot hold; Ray would wait for ever, with a warning.
 
     Raises:
-        InputError: names what is asked for and what the nodes have.
+        InputError: names what is asked for and what is there.
     """
-    request = trial_request(resources)
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
-    if any(all(node.get(name, 0) >= amount for name, amount in request.items()) for node in nodes):
-        return
-    have = "; ".join(f"{node.get('CPU', 0):g} CPU, {node.get('GPU', 0):g} GPU" for node in nodes)
-    raise InputError(
-        f"resources: a trial asks for {request['CPU']:g} CPU and {request['GPU']:g} GPU, but the nodes have {have};"
-        f" lower cpus_per_trial or gpus_per_trial"
-    )
+    if resources.cpus_per_trial > num_cpus():
+        raise InputError(
+            f"resources.cpus_per_trial: {resources.cpus_per_trial} asked for, but this machine has {num_cpus()};"
+            f" lower it (--set resources.cpus_per_trial={num_cpus()})"
+        )
+    if resources.gpus_per_trial and resources.gpus_per_trial > num_gpus():
+        raise InputError(
+            f"resources.gpus_per_trial: {resources.gpus_per_trial:g} asked for, but torch sees {num_gpus()} GPUs here;"
+            f" run on a GPU machine, or on the CPU with --set resources.gpus_per_trial=0"
+        )

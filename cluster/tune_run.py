@@ -7,9 +7,9 @@ from typing import Any
 
 from ray import tune
 
-from cluster.preparation import Work, num_concurrent
+from cluster.preparation import Work
 from cluster.progress import Progress
-from cluster.resources import trial_request
+from cluster.resources import num_concurrent, trial_request
 from study.design import Trial
 from trainable.tune_trainable import Trainable
 
@@ -60,7 +60,7 @@ def tune_trials(
             param_space={"trial": tune.grid_search(settings)},
             tune_config=tune.TuneConfig(
                 reuse_actors=True,
-                max_concurrent_trials=num_concurrent(work.spec),
+                max_concurrent_trials=num_concurrent(work.spec.resources),
                 trial_name_creator=lambda trial: trial.config["trial"]["trial_id"],
                 trial_dirname_creator=lambda trial: trial.config["trial"]["trial_id"],
             ),

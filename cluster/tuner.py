@@ -13,8 +13,9 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from cluster.preparation import Say, Work, check_free_disk, num_concurrent, pack_stores, prepare, write_study
+from cluster.preparation import Say, Work, check_free_disk, pack_stores, prepare, write_study
 from cluster.progress import Progress, duration
+from cluster.resources import check_fits, num_cpus
 from study.design import Trial
 from study.spec import StudySpec
 from trainable.trial_files import read_result
@@ -55,15 +56,21 @@ def run_study(spec: StudySpec, say: Say) -> Outcome:
     work = prepare(spec)
     missing = work.missing
     if missing:
-        from trainable.model import fetch_weights  # imports torch, which takes seconds
-
-        fetch_weights(missing[0].config)
+        check_fits(spec.resources)
+        _fetch_weights(missing)
         check_free_disk(work)
     stores = pack_stores(work, say)
     write_study(work, stores)
     failures, problems = _run_trials(work, missing, stores, say)
     left = [trial for trial in missing if not read_result(work.trial_folder(trial))]
     return Outcome(work.folder, len(work.trials), len(missing) - len(left), failures, len(left), problems)
+
+
+def _fetch_weights(missing: list[Trial]) -> None:
+    from trainable.model import fetch_weights  # imports torch, which takes seconds
+
+    for config in {(t.config.encoder, t.config.weights): t.config for t in missing}.values():
+        fetch_weights(config)
 
 
 def _run_trials(work: Work, missing: list[Trial], stores: dict[int, Path], say: Say) -> tuple[list[str], list[str]]:
@@ -99,34 +106,31 @@ def _train(
     progress = Progress(len(missing), sum(t.config.epochs for t in missing), work.spec.objective, say)
     say("starting Ray (10 to 20 s)")
     try:
-        with local_ray(work):
+        with local_ray():
             return tune_trials(work, missing, stores, progress, mirror)
     finally:
         progress.close()
 
 
 @contextmanager
-def local_ray(work: Work) -> Iterator[None]:
+def local_ray() -> Iterator[None]:
     """A Ray of our own on this machine, gone at the end: never one that somebody else left running."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # rows are in metrics.jsonl and W&B
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
     import ray
 
-    from cluster.resources import check_schedulable
-
     scratch = tempfile.mkdtemp(prefix="canopoint-ray-")  # short: Ray's socket paths are limited to 107 characters
     try:
         ray.init(
             address="local",
-            num_cpus=max(num_concurrent(work.spec) * work.spec.resources.cpus_per_trial, os.cpu_count() or 1),
+            num_cpus=num_cpus(),
             include_dashboard=False,
             log_to_driver=False,
             logging_level=logging.ERROR,
             object_store_memory=128 * 2**20,
             _temp_dir=scratch,
         )
-        check_schedulable(work.spec.resources)
         yield
     finally:
         ray.shutdown()

@@ -1,13 +1,18 @@
-"""Real W&B runs for the tests of the readers: written offline, with the settings that the mirror uses."""
+"""Real W&B runs for the tests of the readers, written offline, and a made study for the tests of the findings."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
+from analysis.find import find
+from analysis.findings import Findings
+from analysis.runs import StudyRuns
 from analysis.wandb_runs import read_run
+from trainable.config import TrainConfig
 
 WriteRun = Callable[..., Path]
 
@@ -75,3 +80,73 @@ def _write_run(
     while read_run(written).exit_code is None and time.monotonic() < deadline:
         time.sleep(0.001)
     return written
+
+
+Cell = tuple[int, float, float]
+
+# (points, learning rate, gamma) -> val/miou at seeds 0, 1, 2
+CELLS: dict[Cell, list[float]] = {
+    (10, 0.001, 0.0): [0.60, 0.62, 0.50],
+    (10, 0.001, 2.0): [0.58, 0.58, 0.62],
+    (10, 0.01, 0.0): [0.40, 0.40, 0.40],
+    (10, 0.01, 2.0): [0.40, 0.40, 0.40],
+    (50, 0.001, 0.0): [0.70, 0.71, 0.72],
+    (50, 0.001, 2.0): [0.65, 0.65, 0.65],
+    (50, 0.01, 0.0): [0.45, 0.45, 0.45],
+    (50, 0.01, 2.0): [0.45, 0.45, 0.45],
+}
+NAMES = ("points_per_image", "learning_rate", "focal_gamma")
+ROLES = dict(zip(NAMES, ("scientific", "nuisance", "nuisance"), strict=True))
+
+
+@pytest.fixture
+def cells() -> dict[Cell, list[float]]:
+    """The values behind `make_study`, to be changed freely."""
+    return {cell: list(values) for cell, values in CELLS.items()}
+
+
+@pytest.fixture
+def make_study() -> Callable[..., StudyRuns]:
+    """A function that makes a study with one run for every cell and seed but those in `without`; two epochs each."""
+    return _make_study
+
+
+@pytest.fixture
+def points_study() -> Callable[..., Findings]:
+    """A function that finds what a study of point counts alone shows: {count: values by seed}."""
+    return lambda rows, **changes: find(_make_study({(n, 0.001, 0.0): row for n, row in rows.items()}, **changes))
+
+
+def _make_study(
+    cells: dict[Cell, list[float]] = CELLS,
+    without: Iterable[tuple[Cell, int]] = (),
+    roles: dict[str, str] = ROLES,
+    last_gain: float = 0.0,
+    **changes: Any,
+) -> StudyRuns:
+    """A study with one run for every cell and seed but those in `without`; two epochs each."""
+    trials: list[dict[str, Any]] = []
+    epochs: list[dict[str, Any]] = []
+    training: dict[str, Any] = {}
+    for i, (cell, values) in enumerate(cells.items()):
+        for seed, value in enumerate(values):
+            if (cell, seed) in without:
+                continue
+            trial_id = f"{100 * i + seed:012x}"
+            levels = dict(zip(NAMES, cell, strict=True))
+            key = {"run_id": f"demo-{trial_id}", "trial_id": trial_id, "seed": seed, **levels}
+            trials.append({**key, "objective": value, "time_s": 5.0})
+            epochs += [{**key, "epoch": 2 - back, "val/miou": value - back * last_gain} for back in (1, 0)]
+            training[trial_id] = TrainConfig(**levels, seed=seed, epochs=2).to_mapping()
+    settings: dict[str, Any] = {
+        "study": "demo",
+        "parameters": roles,
+        "objective": {"metric": "val/miou", "mode": "max", "at": "last", "margin": 0.01},
+        "data": {"source": "/data/forest", "floors": {"all_forest": {"val/miou": 0.3}}},
+        "data_config": {"root": "/data/forest"},
+        "epochs": pd.DataFrame(epochs),
+        "trials": pd.DataFrame(trials),
+        "training": training,
+        "excluded": [],
+    }
+    return StudyRuns(**{**settings, **changes})

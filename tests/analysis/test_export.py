@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from analysis.export import export_best, write_atomically
-from analysis.findings import find
+from analysis.find import find
 from analysis.runs import StudyRuns
 from trainable.config import DataConfig, InputError, TrainConfig, from_mapping
 

@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 import pandas as pd
 import pytest
 
-from analysis.findings import find
+from analysis.find import find
 from analysis.plots import draw
 from analysis.report import write_report
 from analysis.runs import StudyRuns

@@ -1,0 +1,125 @@
+"""The terms that the analysis goes by: the study's name, its objective and its parameters, as they stand now.
+
+They come from `study.yaml`, as the driver wrote it last, and not from the runs: whoever edits the margin, or makes a
+parameter of what was a fixed setting, analyses the same runs anew without training them again. Where only W&B's files
+were copied there is no `study.yaml`; then the runs' own configs count, and must agree.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from analysis.wandb_runs import WandbRun
+from study.spec import load_study
+from trainable.config import InputError
+
+OWN_COLUMNS = ("run_id", "trial_id", "seed", "epoch", "objective", "time_s")
+"""Columns of the tables of runs that no parameter and no metric may be named after (but for the metric `epoch`)."""
+
+
+@dataclass(frozen=True)
+class StudyTerms:
+    """What the analysis goes by.
+
+    Attributes:
+        study: the study's name.
+        objective: metric, mode (max or min), at (last or best), margin.
+        parameters: name -> role.
+        from_runs: there is no `study.yaml`, so that every run's own terms count.
+    """
+
+    study: str
+    objective: dict[str, Any]
+    parameters: dict[str, str]
+    from_runs: bool = False
+
+
+def read_terms(study_dir: Path, runs: list[WandbRun]) -> StudyTerms:
+    """The terms of `study_dir/study.yaml`, or of its runs where there is none.
+
+    Raises:
+        InputError: `study.yaml` is no study, or the runs do not agree.
+    """
+    path = study_dir / "study.yaml"
+    if not path.is_file():
+        return _terms_of_runs(study_dir, runs)
+    spec = load_study(str(path), [])
+    roles: dict[str, str] = {name: parameter.role for name, parameter in spec.parameters.items()}
+    return StudyTerms(spec.study, spec.objective.model_dump(), roles)
+
+
+def terms_problem(config: dict[str, Any]) -> str:
+    """What is wrong with a run's own terms; empty where nothing is."""
+    for key in ("parameters", "roles", "objective"):
+        if not isinstance(config.get(key), dict):
+            return f"config.{key}: must be dict, got {config.get(key)!r:.80}"
+    return next((rule for rule, holds in _rules(config) if not holds), "")
+
+
+def is_number(value: object) -> bool:
+    """What a column of floats can hold; JSON's integers have no limit."""
+    if isinstance(value, int):
+        return not isinstance(value, bool) and abs(value) < 2**63
+    return isinstance(value, float)
+
+
+def agreed(what: str, said: Iterable[tuple[str, Any]], remedy: str = "give each its own study") -> Any:
+    """What all runs say, given as (run id, value), at least one.
+
+    Raises:
+        InputError: two of them differ.
+    """
+    (first_id, first), *others = said
+    for run_id, value in others:
+        if value != first:
+            raise InputError(
+                f"runs {first_id} and {run_id}: must have the same {what}, got {first!r} and {value!r}; {remedy}"
+            )
+    return first
+
+
+def _rules(config: dict[str, Any]) -> Iterator[tuple[str, bool]]:
+    """Each rule, and whether it holds."""
+    objective, roles = config["objective"], config["roles"]
+    yield "config.objective.metric: must be text", isinstance(objective.get("metric"), str)
+    yield "config.objective.mode: must be max or min", objective.get("mode") in ("max", "min")
+    yield "config.objective.at: must be last or best", objective.get("at") in ("last", "best")
+    yield "config.objective.margin: must be a number", is_number(objective.get("margin"))
+    yield "config.roles: must name the parameters", roles.keys() == config["parameters"].keys()
+    yield "config.roles: must be text", all(isinstance(role, str) for role in roles.values())
+    yield "config.roles: must not be named like a column", roles.keys().isdisjoint(OWN_COLUMNS)
+
+
+def _terms_of_runs(study_dir: Path, runs: list[WandbRun]) -> StudyTerms:
+    """What the runs of the study agree on; a run whose own terms are malformed will be left out, and has no say."""
+    study = _study_name(study_dir, runs)
+    configs = {
+        run.run_id: run.config
+        for run in runs
+        if study == run.group == run.config.get("study") and not terms_problem(run.config)
+    }
+    if not configs:
+        return StudyTerms(study, {}, {}, from_runs=True)
+    remedy = "copy the study's study.yaml beside its wandb folder, or give each its own study"
+    objective = agreed("objective", [(run_id, config["objective"]) for run_id, config in configs.items()], remedy)
+    roles: dict[str, list[tuple[str, str]]] = {}
+    for run_id, config in configs.items():
+        for name, role in config["roles"].items():
+            roles.setdefault(name, []).append((run_id, role))
+    parameters = {name: agreed(f"role of {name}", said, remedy) for name, said in roles.items()}
+    return StudyTerms(study, objective, parameters, from_runs=True)
+
+
+def _study_name(study_dir: Path, runs: list[WandbRun]) -> str:
+    """The folder's name where a run has it as its study; in a renamed copy, the one study that all runs name."""
+    names = {run.config["study"] for run in runs if isinstance(run.config.get("study"), str)}
+    folder_name = study_dir.resolve().name
+    if folder_name in names or not names:
+        return folder_name
+    if len(names) > 1:
+        raise InputError(
+            f"{study_dir}: holds runs of the studies {', '.join(sorted(names))}, none of them named like the folder;"
+            f" give each study its own folder"
+        )
+    return str(names.pop())

@@ -1,0 +1,1 @@
+"""Benchmarks: ratios against the notebook's own algorithm, measured in one run."""

@@ -1,0 +1,46 @@
+from analysis.find import find
+
+
+def kinds(findings):
+    return [caveat.kind for caveat in findings.caveats]
+
+
+def test_factors_that_never_meet_are_not_compared(make_study):
+    cells = {(10, 0.001, 0.0): [0.5, 0.6, 0.7], (10, 0.01, 2.0): [0.6, 0.7, 0.8]}
+    findings = find(make_study(cells))
+    assert [factor.name for factor in findings.factors] == ["points_per_image"]
+    assert kinds(findings).count("not_comparable") == 2
+
+
+def test_a_metric_without_floor_is_a_caveat(make_study):
+    findings = find(make_study(data={"source": "x", "floors": {"all_forest": {"val/accuracy": 0.6}}}))
+    assert findings.floors == []
+    assert "no_floor" in kinds(findings)
+
+
+def test_a_rising_curve_is_a_caveat_only_beyond_the_margin(make_study):
+    assert "rising" in kinds(find(make_study(last_gain=0.011)))
+    assert "rising" not in kinds(find(make_study(last_gain=0.009)))
+    assert "rising" not in kinds(find(make_study(last_gain=-0.05)))
+
+
+def test_the_edge_of_a_range_is_a_caveat_but_gamma_0_is_no_edge(make_study):
+    texts = [caveat.text for caveat in find(make_study()).caveats if caveat.kind == "edge"]
+    assert texts == [
+        "The best points per image, 50, is the largest tried: more may do better.",
+        "The chosen learning rate, 0.001, is the smallest tried: a smaller one may do better.",
+    ]
+
+
+def test_what_the_findings_rest_on_is_said(make_study):
+    training = {trial_id: {**training, "weights": "none"} for trial_id, training in make_study().training.items()}
+    data = {"source": "synthetic", "floors": {}}
+    findings = find(make_study(training=training, data=data, excluded=[("demo-1", "1 of 2 epochs")]))
+    expected = {"random_weights", "made_data", "excluded_runs", "unconfirmed", "seeds_not_scenes"}
+    assert expected <= set(kinds(findings))
+    assert {"random_weights", "made_data", "excluded_runs"}.isdisjoint(kinds(find(make_study())))
+    assert findings.excluded == [["demo-1", "1 of 2 epochs"]]
+
+
+def test_equal_seeds_are_no_certainty(points_study):
+    assert "no_spread" in kinds(points_study({10: [0.5] * 3, 50: [0.7] * 3}))

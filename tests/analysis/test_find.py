@@ -1,0 +1,64 @@
+import pytest
+
+from analysis.find import find
+from analysis.wording import findings_text
+
+
+def verdicts(findings, name="points_per_image"):
+    levels = next(factor.levels for factor in findings.factors if factor.name == name)
+    return {level.level: level.verdict for level in levels}
+
+
+def kinds(findings):
+    return [caveat.kind for caveat in findings.caveats]
+
+
+def test_the_recommended_configuration_is_the_best_setting_over_all_seeds(make_study):
+    findings = find(make_study())
+    assert findings.recommended.parameters == {"points_per_image": 50, "learning_rate": 0.001, "focal_gamma": 0.0}
+    assert findings.headline.startswith(
+        "Label 50 points per image, with learning rate 0.001 and focal gamma 0: val/miou"
+    )
+    assert "0.710 [0.685, 0.735] over 3 seeds" in findings.headline  # .71 +- 4.302653 * .01 / sqrt(3) = .0248
+    assert not findings.provisional
+
+
+def test_a_study_without_scientific_factor_recommends_the_best_setting(make_study):
+    cells = {cell: values for cell, values in cells.items() if cell[0] == 50}
+    findings = find(make_study(cells, roles=dict.fromkeys(NAMES, "nuisance")))
+    assert len(findings.arms) == 1
+    assert findings.headline.startswith(
+        "Use points per image 50, learning rate 0.001 and focal gamma 0: val/miou 0.710"
+    )
+    assert verdicts(findings, "learning_rate") == {0.001: "best", 0.01: "worse"}
+
+
+def test_where_everything_is_undecided_the_best_mean_is_recommended_provisionally(points_study):
+    findings = points_study({10: [0.60, 0.72, 0.66], 50: [0.70, 0.66, 0.68], 100: [0.66, 0.69, 0.72]})
+    assert verdicts(findings) == {10: "undecided", 50: "undecided", 100: "best"}
+    assert findings.recommended.parameters["points_per_image"] == 100
+    assert findings.provisional
+    assert "Provisional, as no difference is settled yet. Label 100 points" in findings.headline
+
+
+def test_one_seed_is_exploratory_and_has_no_interval(make_study, cells):
+    findings = find(make_study({cell: values[:1] for cell, values in cells.items()}))
+    assert findings.provisional
+    assert findings.headline.startswith("Provisional")
+    assert all(level.value.low is None for f in findings.factors for level in f.levels)
+    assert verdicts(findings) == {10: "undecided", 50: "best"}
+    assert "few_seeds" in kinds(findings)
+    assert findings.floors[0].verdict == "undecided"
+    assert "[" not in findings_text(findings)
+
+
+@pytest.mark.parametrize(
+    ("floor", "verdict", "phrase"),
+    [(0.68, "beats", "beat"), (0.70, "undecided", "may or may not beat"), (0.74, "does not beat", "do NOT beat")],
+)
+def test_floors_are_told_plainly(make_study, floor, verdict, phrase):
+    # The recommended 50 points reach .71 [.685, .735].
+    data = {"source": "x", "floors": {"image_majority": {"val/miou": floor, "val/accuracy": 0.9}}}
+    (finding,) = find(make_study(data=data)).floors
+    assert (finding.floor, finding.verdict) == (floor, verdict)
+    assert finding.text.startswith(f"The networks {phrase} an oracle")

@@ -1,0 +1,87 @@
+import pytest
+
+from analysis.find import find
+from analysis.wording import findings_text
+
+
+def factor(findings, name):
+    return next(factor for factor in findings.factors if factor.name == name)
+
+
+def verdicts(findings, name="points_per_image"):
+    return {level.level: level.verdict for level in factor(findings, name).levels}
+
+
+def test_each_point_count_is_read_at_the_setting_that_the_other_seeds_choose(make_study):
+    # 10 points: without seed 0 gamma 2 leads (.60 to .56), without seed 1 too (.60 to .55), without seed 2 gamma 0 does
+    # (.61 to .58). So .58, .58 and .50 are read: mean .5533, though gamma 2's own mean over all seeds is .5933.
+    ten, fifty = find(make_study()).arms
+    assert ten.readings == [0.58, 0.58, 0.50]
+    assert [chosen["focal_gamma"] for chosen in ten.chosen] == [2.0, 2.0, 0.0]
+    assert ten.value.value == pytest.approx(1.66 / 3)
+    assert ten.parameters == {"points_per_image": 10, "learning_rate": 0.001, "focal_gamma": 2.0}
+    assert ten.run_ids == ["demo-000000000064", "demo-000000000065", "demo-000000000002"]
+    assert fifty.readings == [0.70, 0.71, 0.72]
+
+
+def test_the_difference_of_point_counts_is_paired_by_seed(make_study):
+    # -.12, -.13, -.22: mean -.15667, sd .055076; 4.302653 * .055076 / sqrt(3) = .136816.
+    (ten, fifty) = factor(find(make_study()), "points_per_image").levels
+    assert ten.difference.value == pytest.approx(-0.47 / 3)
+    assert (ten.difference.low, ten.difference.high) == pytest.approx((-0.293483, -0.019850), abs=2e-6)
+    assert (ten.verdict, fifty.verdict, fifty.difference) == ("not enough", "best", None)
+
+
+def test_the_same_difference_is_undecided_at_a_larger_margin(make_study):
+    objective = {"metric": "val/miou", "mode": "max", "at": "last", "margin": 0.02}  # the upper end is -.01985
+    assert verdicts(find(make_study(objective=objective))) == {10: "undecided", 50: "best"}
+
+
+def test_nuisance_levels_are_means_over_all_other_cells(make_study):
+    # 0.001 at seed 0: (.60 + .58 + .70 + .65) / 4 = .6325; seed 1: .64; seed 2: .6225. 0.01: .425 at each.
+    rates = factor(find(make_study()), "learning_rate")
+    assert rates.levels[0].readings == pytest.approx([0.6325, 0.64, 0.6225])
+    assert rates.levels[1].readings == pytest.approx([0.425] * 3)
+    assert rates.levels[1].difference.value == pytest.approx(-0.62 / 3)
+    assert verdicts(find(make_study()), "learning_rate") == {0.001: "best", 0.01: "worse"}
+    assert len(rates.levels[0].run_ids) == 4 * 3
+
+
+def test_the_smallest_enough_count_is_recommended_not_the_best_mean(points_study):
+    # 50 - 100: -.002, -.002, -.003, within .01 for sure; 10 - 100: about -.1.
+    rows = {10: [0.60, 0.62, 0.61], 50: [0.698, 0.708, 0.717], 100: [0.700, 0.710, 0.720]}
+    findings = points_study(rows)
+    assert verdicts(findings) == {10: "not enough", 50: "enough", 100: "best"}
+    assert findings.recommended.parameters["points_per_image"] == 50
+    assert factor(findings, "points_per_image").best_level == 100
+    assert "50 is enough" in findings_text(findings)
+
+
+def test_a_level_that_may_beat_the_enough_one_is_named(points_study):
+    # 50 is within the margin of 100 for sure; 200 swings so much that it may be far better than both.
+    rows = {50: [0.699, 0.709, 0.719], 100: [0.700, 0.710, 0.7201], 200: [0.60, 0.80, 0.70]}
+    findings = points_study(rows)
+    assert verdicts(findings)[50] == "enough"
+    (rival,) = [caveat.text for caveat in findings.caveats if caveat.kind == "rival"]
+    assert rival == "Points per image 200 may yet prove better than 50 by more than the margin."
+
+
+def test_where_smaller_is_better_everything_is_mirrored(make_study, cells):
+    mirrored = {cell: [1 - value for value in values] for cell, values in cells.items()}
+    objective = {"metric": "val/miou", "mode": "min", "at": "last", "margin": 0.01}
+    data = {"floors": {"above": {"val/miou": 0.32}, "inside": {"val/miou": 0.30}, "below": {"val/miou": 0.26}}}
+    plain, mirror = find(make_study()), find(make_study(mirrored, objective=objective, data=data))
+    assert mirror.recommended.parameters == plain.recommended.parameters
+    for name in NAMES:
+        assert verdicts(mirror, name) == verdicts(plain, name)
+    # 1 - .71 = .29 [.265, .315], and a floor is a loss that ought to be undercut.
+    assert [floor.verdict for floor in mirror.floors] == ["beats", "undecided", "does not beat"]
+
+
+def test_two_scientific_factors_are_averaged_over_each_other(make_study):
+    roles = {"points_per_image": "scientific", "learning_rate": "scientific", "focal_gamma": "nuisance"}
+    findings = find(make_study(roles=roles))
+    # Arms at seed 0: (10, .001) .58, (10, .01) .40, (50, .001) .70, (50, .01) .45; a level is the mean of its two.
+    assert [arm.readings[0] for arm in findings.arms] == [0.58, 0.40, 0.70, 0.45]
+    assert [x.readings[0] for x in factor(findings, "points_per_image").levels] == pytest.approx([0.49, 0.575])
+    assert [x.readings[0] for x in factor(findings, "learning_rate").levels] == pytest.approx([0.64, 0.425])
