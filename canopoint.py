@@ -84,7 +84,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def analyze(arguments: argparse.Namespace) -> int:
     """Turn a study's W&B runs into findings, a report and the best configuration."""
-    from analysis import analyze_study
+    from analysis.analyze import analyze_study
 
     analysis = analyze_study(arguments.study_folder)
     if arguments.format == "json":

@@ -27,8 +27,7 @@ def _missing(runs: StudyRuns, findings: Findings) -> Iterator[Caveat]:
         few = "one seed gives no interval" if len(findings.seeds) == 1 else "two seeds give very wide intervals"
         yield Caveat("few_seeds", f"Exploratory: {few}; run at least {MIN_SEEDS} seeds.")
     for name in sorted(runs.parameters.keys() - {factor.name for factor in findings.factors}):
-        what = f"{words(name)}: its levels share no setting of the others; complete the study."
-        yield Caveat("not_comparable", f"Not comparable, {what}")
+        yield Caveat("not_comparable", f"Not compared: {words(name)}, whose levels never meet; complete the study.")
 
 
 def _edge(factor: FactorFinding, recommended: Arm) -> Iterator[Caveat]:
@@ -42,7 +41,9 @@ def _edge(factor: FactorFinding, recommended: Arm) -> Iterator[Caveat]:
         best = f"{name} {level_text(factor.best_level)} has the best mean"
         yield Caveat("edge", f"Largest tried: {best}; a larger one may do better.")
     if is_scientific and chosen == min(numbers):
-        yield Caveat("edge", f"Smallest tried: {name} {level_text(chosen)} is recommended; a smaller one may do as well.")
+        yield Caveat(
+            "edge", f"Smallest tried: {name} {level_text(chosen)} is recommended; a smaller one may do as well."
+        )
     if not is_scientific and chosen == max(numbers):
         yield Caveat("edge", f"Largest tried: {name} {level_text(chosen)} is chosen; a larger one may do better.")
     if not is_scientific and chosen == min(numbers) and chosen != 0:  # 0 ends the scale, as with gamma, not the search
@@ -62,7 +63,9 @@ def _still_improving(runs: StudyRuns, findings: Findings) -> Iterator[Caveat]:
     means = epochs.groupby("epoch")[metric].mean().sort_index().tolist()
     gain = sign * (means[-1] - means[-2]) if len(means) > 1 else 0.0
     if gain > runs.objective["margin"]:
-        yield Caveat("rising", f"Still improving: {metric} by {gain:.3f} in the last epoch; train longer before relying on it.")
+        yield Caveat(
+            "rising", f"Still improving: {metric} by {gain:.3f} in the last epoch; train longer before relying on it."
+        )
 
 
 def _scope(runs: StudyRuns, findings: Findings) -> Iterator[Caveat]:

@@ -25,12 +25,13 @@ def find(runs: StudyRuns) -> Findings:
     scientific = scientific_factors(runs, arms)
     recommended = _recommended_arm(runs, arms, scientific)
     factors = scientific + nuisance_factors(runs, grid, recommended)
-    provisional = any(factor.provisional for factor in scientific or factors) or len(grid.seeds) == 1
+    unsettled = [factor.name for factor in scientific or factors if factor.provisional]
+    provisional = bool(unsettled) or len(grid.seeds) == 1
     findings = Findings(
         study=runs.study,
         objective=dict(runs.objective),
         seeds=grid.seeds,
-        headline=headline(runs.objective["metric"], recommended, provisional),
+        headline=headline(runs.objective["metric"], recommended, provisional, unsettled),
         provisional=provisional,
         recommended=recommended,
         factors=factors,

@@ -15,10 +15,10 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
-from analysis.findings import Findings
+from analysis.findings import Findings, LevelFinding
 from analysis.plots import FIGURE_NAME, Plot, draw
 from analysis.runs import StudyRuns
-from analysis.wording import INTERVALS_MEAN, level_text, listed, words
+from analysis.wording import INTERVALS_MEAN, level_text, listed, rivals_text, words
 from trainable.atomic import write_atomically
 
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
@@ -124,7 +124,7 @@ def _html(runs: StudyRuns, findings: Findings, plots: list[Plot]) -> str:
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters.update(level=level_text, words=words, parameters=_parameters_text)
+    environment.filters.update(level=level_text, words=words, parameters=_parameters_text, rivals=rivals_text)
     template = resources.files("analysis").joinpath("report.html.j2").read_text(encoding="utf-8")
     return environment.from_string(template).render(
         findings=findings,
@@ -160,10 +160,7 @@ def _markdown(runs: StudyRuns, findings: Findings, plots: list[Plot]) -> str:
     parts = [f"# Study {_md(findings.study)}", f"**{_md(findings.headline)}**"]
     parts += [*(f"**{_md(floor.text)}**" for floor in findings.floors_not_beaten()), "## Findings"]
     for factor in findings.factors:
-        rows = [
-            (level_text(x.level), x.verdict, x.value.text(), x.difference.text("+") if x.difference else "")
-            for x in factor.levels
-        ]
+        rows = [_md_level(level, factor.best_level) for level in factor.levels]
         head = (words(factor.name), "verdict", "mean", f"difference to {level_text(factor.best_level)}")
         parts += [_md(factor.text), _md_table(head, rows)]
     parts += [_md(INTERVALS_MEAN), *(_md(floor.text) for floor in findings.floors), "## Figures"]
@@ -177,6 +174,13 @@ def _markdown(runs: StudyRuns, findings: Findings, plots: list[Plot]) -> str:
     if findings.excluded:
         parts += [_md_table(("left out", "reason"), [tuple(item) for item in findings.excluded])]
     return "\n\n".join(parts) + "\n"
+
+
+def _md_level(level: LevelFinding, best_level: Any) -> tuple[str, str, str, str]:
+    note = rivals_text(level, best_level)
+    verdict = f"{level.verdict}: {note}" if note else level.verdict
+    difference = level.difference.text("+") if level.difference else ""
+    return level_text(level.level), verdict, level.value.text(), difference
 
 
 def _md_table(head: tuple[str, ...], rows: list[Any]) -> str:

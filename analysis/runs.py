@@ -65,9 +65,7 @@ def load_study(study_dir: Path) -> StudyRuns:
     return _tabulate(complete, terms, excluded)
 
 
-def _select(
-    runs: list[WandbRun], terms: StudyTerms, study_dir: Path
-) -> tuple[list[WandbRun], list[tuple[str, str]]]:
+def _select(runs: list[WandbRun], terms: StudyTerms, study_dir: Path) -> tuple[list[WandbRun], list[tuple[str, str]]]:
     """The complete runs, and the excluded ones with their reasons."""
     plan = _planned_trials(study_dir)
     complete: dict[str, WandbRun] = {}

@@ -15,10 +15,7 @@ FLOORS = {
     "image_majority": "an oracle of each image's majority class",
 }
 FLOOR_VERDICTS = {"beats": "beat", "does not beat": "do NOT beat", "undecided": "may or may not beat"}
-INTERVALS_MEAN = (
-    "In brackets: where the mean lies, 95 % sure, if points, starting weights and image order are drawn anew; the"
-    " differences of a factor hold all together."
-)
+INTERVALS_MEAN = "In brackets: 95 % intervals over new points, starting weights and order; differences hold jointly."
 
 
 def findings_text(findings: Findings) -> str:
@@ -70,8 +67,8 @@ def listed(items: Sequence[Any]) -> str:
     return " and ".join([", ".join(texts[:-1]), texts[-1]]) if len(texts) > 1 else "".join(texts)
 
 
-def headline(metric: str, arm: Arm, provisional: bool) -> str:
-    """What to do, and what it reached."""
+def headline(metric: str, arm: Arm, provisional: bool, unsettled: list[str]) -> str:
+    """What to do, what it reached, and the deciding factors of which nothing is settled."""
     settings = dict(arm.parameters)
     points = settings.pop("points_per_image", None) if "points_per_image" in arm.scientific else None
     named = listed([f"{words(name)} {level_text(level)}" for name, level in settings.items()])
@@ -80,9 +77,9 @@ def headline(metric: str, arm: Arm, provisional: bool) -> str:
         what = f"label {level_text(points)} points per image" + (f", with {named}" if named else "")
     seeds = f"over {arm.value.num_seeds} seeds" if arm.value.num_seeds > 1 else "from 1 seed, so without interval"
     result = f"{what}: {metric} {arm.value.text()} {seeds}"
-    if provisional:
-        return f"Provisional, no difference is settled yet: {result}."
-    return f"{result[0].upper()}{result[1:]}."
+    if unsettled:
+        result += f"; no difference in {listed([words(name) for name in unsettled])} is settled"
+    return f"Provisional: {result}." if provisional else f"{result[0].upper()}{result[1:]}."
 
 
 def factor_text(name: str, role: str, best_level: Any, recommended: Any, levels: list[LevelFinding]) -> str:
@@ -90,7 +87,7 @@ def factor_text(name: str, role: str, best_level: Any, recommended: Any, levels:
     best, chosen = level_text(best_level), level_text(recommended)
     if len(levels) == 1:
         return f"{words(name).capitalize()}: only {best} was tried."
-    how = "each at its own best other settings" if role == SCIENTIFIC else "mean over all other settings"
+    how = "each at its best other settings" if role == SCIENTIFIC else "mean over all other settings"
     result = f"{best} has the best mean"
     if chosen != best:
         result += f", {chosen} is enough" if role == SCIENTIFIC else f", {chosen} with the other chosen settings"
@@ -105,13 +102,20 @@ def level_finding_text(finding: LevelFinding, best_level: Any) -> str:
     if finding.difference is None:
         return text
     text += f"; {finding.difference.text('+')} against {level_text(best_level)}"
-    # An interval that lies within the margin and yet no "enough" would read as a contradiction.
-    if finding.verdict == "undecided" and best_level not in finding.rivals:
-        text += f"; {listed(finding.rivals)} may yet be better by more than the margin"
-    return text
+    note = rivals_text(finding, best_level)
+    return f"{text}; {note}" if note else text
+
+
+def rivals_text(finding: LevelFinding, best_level: Any) -> str:
+    """Who keeps a level undecided that is within the margin of the best mean: without it, a contradiction."""
+    if finding.verdict != "undecided" or best_level in finding.rivals:
+        return ""
+    return f"{listed(finding.rivals)} may lead by more than the margin"
 
 
 def floor_text(name: str, floor: float, metric: str, arm: Arm, verdict: str) -> str:
     """Whether the networks are worth more than a rule without any."""
-    verb = "cannot be told from one seed to beat" if arm.value.low is None else FLOOR_VERDICTS[verdict]
-    return f"The networks {verb} {FLOORS.get(name, words(name))} ({metric} {floor:.3f})."
+    rule = f"{FLOORS.get(name, words(name))} ({metric} {floor:.3f})"
+    if arm.value.low is None:
+        return f"One seed cannot tell if the networks beat {rule}."
+    return f"The networks {FLOOR_VERDICTS[verdict]} {rule}."

@@ -11,11 +11,14 @@ from pathlib import Path
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Writes aside, syncs and renames, so that a reader sees the old file or the new one, also after a power cut."""
     scratch = path.with_name(f".{path.name}-{os.getpid()}")
-    with scratch.open("wb") as file:
-        file.write(content.encode() if isinstance(content, str) else content)
-        file.flush()
-        os.fsync(file.fileno())
-    publish(scratch, path)
+    try:
+        with scratch.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        publish(scratch, path)
+    finally:
+        scratch.unlink(missing_ok=True)  # there only after a failure, as on a full disk
 
 
 def publish(scratch: Path, path: Path) -> None:

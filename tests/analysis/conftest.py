@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from analysis.find import find
 from analysis.findings import Findings
 from analysis.runs import StudyRuns
-from analysis.wandb_runs import read_run
+from analysis.wandb_runs import WandbRun, read_run
 from trainable.config import TrainConfig
 
 WriteRun = Callable[..., Path]
@@ -80,6 +81,63 @@ def _write_run(
     while read_run(written).exit_code is None and time.monotonic() < deadline:
         time.sleep(0.001)
     return written
+
+
+@pytest.fixture(scope="session")
+def make_config() -> Callable[..., dict[str, Any]]:
+    """A function that makes the config of a complete run of three epochs in the study `demo`."""
+    return _make_config
+
+
+@pytest.fixture(scope="session")
+def make_rows() -> Callable[..., list[dict[str, Any]]]:
+    """A function that makes a row for each value of val/miou; an epoch takes 2.5 s."""
+    return _make_rows
+
+
+@pytest.fixture(scope="session")
+def make_run() -> Callable[..., WandbRun]:
+    """A function that makes a complete run as the reader returns it, but for what is given."""
+    return _make_run
+
+
+def _make_config(trial_id: str = "0000000000aa", seed: int = 0, points: int = 10, **changes: Any) -> dict[str, Any]:
+    levels = {"points_per_image": points, "learning_rate": 0.001}
+    config = {
+        "study": "demo",
+        "trial_id": trial_id,
+        "seed": seed,
+        "parameters": levels,
+        "roles": {"points_per_image": "scientific", "learning_rate": "nuisance"},
+        "training": {**levels, "epochs": 3, "seed": seed, "encoder": "resnet18"},
+        "data_config": {"root": "/data"},
+        "data": {"fingerprint": "f00d", "num_images": 30},
+        "objective": {"metric": "val/miou", "mode": "max", "at": "last", "margin": 0.01},
+        "trainer_version": "1",
+    }
+    return config | changes
+
+
+def _make_rows(*scores: float) -> list[dict[str, Any]]:
+    return [
+        {"epoch": n, "val/miou": score, "val/loss": 1.0 / n, "time/total_s": 2.5 * n}
+        for n, score in enumerate(scores, 1)
+    ]
+
+
+def _make_run(**changes: Any) -> WandbRun:
+    run = WandbRun(
+        run_id="demo-0000000000aa",
+        group="demo",
+        name="points_per_image=10 learning_rate=0.001 seed=0",
+        config=_make_config(),
+        history=_make_rows(0.1, 0.2, 0.3),
+        summary={"state": "completed"},
+        exit_code=0,
+        path=Path("run-demo-0000000000aa.wandb"),
+        problems=(),
+    )
+    return replace(run, **changes)
 
 
 Cell = tuple[int, float, float]

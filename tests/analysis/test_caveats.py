@@ -27,8 +27,8 @@ def test_a_rising_curve_is_a_caveat_only_beyond_the_margin(make_study):
 def test_the_edge_of_a_range_is_a_caveat_but_gamma_0_is_no_edge(make_study):
     texts = [caveat.text for caveat in find(make_study()).caveats if caveat.kind == "edge"]
     assert texts == [
-        "The best points per image, 50, is the largest tried: more may do better.",
-        "The chosen learning rate, 0.001, is the smallest tried: a smaller one may do better.",
+        "Largest tried: points per image 50 has the best mean; a larger one may do better.",
+        "Smallest tried: learning rate 0.001 is chosen; a smaller one may do better.",
     ]
 
 
@@ -44,3 +44,18 @@ def test_what_the_findings_rest_on_is_said(make_study):
 
 def test_equal_seeds_are_no_certainty(points_study):
     assert "no_spread" in kinds(points_study({10: [0.5] * 3, 50: [0.7] * 3}))
+
+
+def test_the_smallest_count_where_recommended_is_an_edge_too(points_study):
+    texts = [caveat.text for caveat in points_study({10: [0.7, 0.71, 0.72], 50: [0.6, 0.61, 0.63]}).caveats]
+    assert "Smallest tried: points per image 10 is recommended; a smaller one may do as well." in texts
+
+
+def test_every_caveat_fits_on_a_line_of_the_terminal(make_study):
+    training = {trial_id: {**training, "weights": "none"} for trial_id, training in make_study().training.items()}
+    data = {"source": "synthetic", "floors": {}}
+    excluded = [("demo-1", "1 of 2 epochs")]
+    runs = make_study(training=training, data=data, excluded=excluded, last_gain=0.1, without={((10, 0.01, 2.0), 1)})
+    caveats = find(runs).caveats
+    assert len({caveat.kind for caveat in caveats}) == 10
+    assert max(len(caveat.text) for caveat in caveats) <= 96  # beside the four columns of "  - "

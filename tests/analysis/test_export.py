@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from analysis.export import export_best, write_atomically
+from analysis.export import export_best
 from analysis.find import find
 from analysis.runs import StudyRuns
 from trainable.config import DataConfig, InputError, TrainConfig, from_mapping
@@ -99,13 +99,14 @@ def test_no_name_ends_a_comment_or_spoils_the_file(tmp_path, name):
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
-    path = tmp_path / "best.yaml"
-    write_atomically(path, "old")
+    path, _ = export(tmp_path)
+    old = path.read_text(encoding="utf-8")
 
     def full(_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(OSError, match="No space left"):
-        write_atomically(path, "new")
-    assert [p.read_text() for p in tmp_path.iterdir()] == ["old"]
+        export(tmp_path, study="new")
+    assert path.read_text(encoding="utf-8") == old
+    assert [p.name for p in path.parent.iterdir() if not p.name.startswith(".")] == ["best.yaml"]

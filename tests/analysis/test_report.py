@@ -75,7 +75,8 @@ def make_hostile_runs():
 def write(tmp_path, runs):
     """The report's files: path below analysis/ -> text."""
     paths = write_report(tmp_path, runs, find(runs))
-    return {str(path.relative_to(tmp_path / "analysis")): path.read_text(encoding="utf-8") for path in paths}
+    assert {name: tmp_path / "analysis" / name for name in paths} == paths
+    return {name: path.read_text(encoding="utf-8") for name, path in paths.items()}
 
 
 class Page(HTMLParser):
@@ -205,7 +206,7 @@ def test_an_old_report_is_replaced_whole(tmp_path):
     write(tmp_path, make_runs(study="old"))
     files = write(tmp_path, make_runs(study="new"))
     assert "Study new" in files["report.html"]
-    assert not list(tmp_path.rglob("*.part"))
+    assert not list(tmp_path.rglob(".*"))  # nothing half written is left
 
 
 def test_figures_follow_the_factors():
@@ -220,3 +221,42 @@ def test_figures_follow_the_factors():
 def test_a_study_of_one_seed_can_be_drawn(tmp_path):
     files = write(tmp_path, make_runs(num_seeds=1))
     assert "Provisional" in files["report.html"]
+
+
+def test_figures_that_the_study_no_longer_has_are_removed_and_those_of_others_stay(tmp_path):
+    write(tmp_path, make_runs({"old_factor": "scientific", "learning_rate": "nuisance", "focal_gamma": "nuisance"}))
+    figures = tmp_path / "analysis" / "figures"
+    assert (figures / "levels_old_factor.svg").is_file()
+    others = ("my_figure.svg", "levels_old factor.svg", "levels_old_factor.png", "learning_curves_2.svg")
+    for name in others:
+        (figures / name).write_text("mine")
+    write(tmp_path, make_runs())
+    assert not (figures / "levels_old_factor.svg").exists()
+    assert (figures / "levels_points_per_image.svg").is_file()
+    assert [(figures / name).read_text() for name in others] == ["mine"] * 4
+
+
+@pytest.mark.parametrize(("floor", "words"), [(0.9, "do NOT beat"), (0.65, "may or may not beat"), (0.3, "")])
+def test_the_headline_block_says_that_a_floor_is_not_beaten(tmp_path, floor, words):
+    # The recommended cell reaches .65 [.625, .675].
+    runs = make_runs(data={"floors": {"image_majority": {"val/miou": floor}}})
+    files = write(tmp_path, runs)
+    block = files["report.html"].partition('<div class="headline')[2].partition("</div>")[0]
+    assert block.startswith(' doubtful">' if words else '">')
+    assert block.count("<p") == (2 if words else 1)
+    assert words in block
+    assert words in files["report.md"].partition("## Findings")[0]
+
+
+def test_half_a_surrogate_pair_is_no_reason_to_fail(tmp_path):
+    files = write(tmp_path, make_runs(study="a\ud800"))  # JSON can hold it, UTF-8 cannot
+    assert "Study a?" in files["report.html"]
+
+
+def test_the_tables_say_who_keeps_a_level_undecided(tmp_path):
+    # At 10 points .6, .61, .62, at 50 always .0005 more; 200 swings so much that it may be far better than both.
+    runs = make_runs(levels=((10, 50, 200), (0.001,), (0.0,)))
+    runs.trials["objective"] = [0.6, 0.61, 0.62, 0.6005, 0.6105, 0.6205, 0.5, 0.7, 0.6]
+    files = write(tmp_path, runs)
+    assert "200 may lead by more than the margin" in Page(files["report.html"]).text
+    assert "| 10 | undecided: 200 may lead by more than the margin |" in files["report.md"]

@@ -14,7 +14,8 @@ import pytest
 from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined]
 from wandb.util import get_core_path
 
-from analysis.wandb_runs import BLOCK_SIZE, HEADER, WandbRun, iter_frames, read_run, read_runs
+from analysis.run_files import BLOCK_SIZE, HEADER
+from analysis.wandb_runs import WandbRun, read_run, read_runs
 from trainable.config import InputError
 
 TORN_AT = (0, 5, 7, 10, 300, 40_000, 65_536, 130_000, -20, -1)
@@ -140,86 +141,19 @@ def test_a_run_that_is_still_going_on_has_no_exit_code(write_run: Callable[..., 
     assert "no exit record" in read_run(copies[0]).problems
 
 
-# Frames made by hand ------------------------------------------------------------------------------------------------
+# Records made by hand -----------------------------------------------------------------------------------------------
 
 
-def chunk(kind: int, payload: bytes) -> bytes:
-    """Checksum, length, type, payload, little-endian. The checksum is zlib's CRC-32 of type and payload."""
-    checksum = zlib.crc32(bytes([kind]) + payload)
-    return checksum.to_bytes(4, "little") + len(payload).to_bytes(2, "little") + bytes([kind]) + payload
-
-
-def write_file(folder: Path, *parts: bytes, name: str = "run-hand.wandb") -> Path:
+def write_records(folder: Path, *records: bytes, name: str = "run-hand.wandb") -> Path:
+    """A run file of small records, each in one FULL chunk: checksum, length, type 1, record (test_run_files.py)."""
+    chunks = [
+        zlib.crc32(b"\1" + record).to_bytes(4, "little") + len(record).to_bytes(2, "little") + b"\1" + record
+        for record in records
+    ]
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / name
-    path.write_bytes(HEADER + b"".join(parts))
+    path.write_bytes(HEADER + b"".join(chunks))
     return path
-
-
-def frames(path: Path) -> tuple[list[bytes], list[str]]:
-    problems: list[str] = []
-    return list(iter_frames(path, problems)), problems
-
-
-def block_of(payload_byte: bytes, room: int = BLOCK_SIZE) -> bytes:
-    """One FULL chunk that fills `room` bytes."""
-    return chunk(1, payload_byte * (room - 7))
-
-
-def test_header_is_the_one_wandb_writes(files: dict[str, Path]) -> None:
-    assert HEADER == b":W&B\xe1\xbe\x00"
-    assert files["demo-plain"].read_bytes().startswith(HEADER)
-
-
-def test_chunks_join_to_records(tmp_path: Path) -> None:
-    path = write_file(tmp_path, chunk(1, b"one"), chunk(2, b"t"), chunk(3, b"w"), chunk(4, b"o"), chunk(1, b""))
-    assert frames(path) == ([b"one", b"two", b""], [])
-
-
-def test_a_block_ends_in_padding_where_no_header_fits(tmp_path: Path) -> None:
-    room = BLOCK_SIZE - len(HEADER) - 6
-    path = write_file(tmp_path, block_of(b"a", room), bytes(6), chunk(1, b"next"))
-    assert frames(path) == ([b"a" * (room - 7), b"next"], [])
-
-
-@pytest.mark.parametrize(
-    ("damage", "found", "problem"),
-    [
-        (chunk(1, b"bad")[:-1] + b"!", [b"one", b"ok"], "damaged at byte 17"),  # checksum: 7 + (7 + 3) = 17
-        (bytes(40), [b"one", b"ok"], "damaged at byte 17"),  # zeroed by a power cut
-        (b"\0\0\0\0\xff\xff\x01", [b"one", b"ok"], "damaged at byte 17"),  # longer than a block
-        (chunk(9, b"what"), [b"one", b"ok"], "damaged at byte 17"),  # no such type
-        (chunk(2, b"open") + b"\xff" * 40, [b"one", b"ok"], "damaged at byte 28"),  # takes the open record with it
-    ],
-)
-def test_damage_costs_the_rest_of_its_block(damage: bytes, found: list[bytes], problem: str, tmp_path: Path) -> None:
-    first = HEADER + chunk(1, b"one") + damage + chunk(1, b"lost")
-    rest = bytes(BLOCK_SIZE - len(first)) + chunk(3, b"of the lost") + chunk(4, b"record") + chunk(1, b"ok")
-    path = write_file(tmp_path, first.removeprefix(HEADER), rest)
-    assert frames(path) == (found, [f"{problem}, rest of the block left out"])
-
-
-def test_a_record_that_never_ends_is_named(tmp_path: Path) -> None:
-    assert frames(write_file(tmp_path, chunk(2, b"a"), chunk(1, b"b"))) == (
-        [b"b"],
-        ["record without its end at byte 7, left out"],
-    )
-    assert frames(write_file(tmp_path, chunk(1, b"b"), chunk(2, b"a"))) == ([b"b"], ["torn at byte 15"])
-    assert frames(write_file(tmp_path, chunk(2, b"b"), chunk(3, b"cut")[:-1])) == ([], ["torn at byte 7"])
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [(b"\x89PNG\r\n\x1a\n", "not a W&B run file"), (HEADER[:-1] + b"\x01", "of version 1")],
-)
-def test_other_files_are_refused_by_name(content: bytes, message: str, tmp_path: Path) -> None:
-    path = tmp_path / "run-other.wandb"
-    path.write_bytes(content)
-    with pytest.raises(InputError, match=f"run-other.wandb: .*{message}"):
-        read_run(path)
-
-
-# Records made by hand -----------------------------------------------------------------------------------------------
 
 
 def history_record(*items: tuple[list[str], str]) -> bytes:
@@ -234,15 +168,15 @@ def history_record(*items: tuple[list[str], str]) -> bytes:
     ["[" * 100_000, "[" * 33 + "]" * 33, '{"a":' * 900 + "1" + "}" * 900, "9" * 5000, '"\\ud800"', "nonsense", ""],
 )
 def test_hostile_values_are_left_out_and_named(value: str, tmp_path: Path) -> None:
-    parts = chunk(1, history_record((["epoch"], "1"), (["bad"], value[:30_000])))
-    run = read_run(write_file(tmp_path, parts))
+    record = history_record((["epoch"], "1"), (["bad"], value[:30_000]))
+    run = read_run(write_records(tmp_path, record))
     assert run.history == [{"epoch": 1}]
     assert run.problems == ("an unreadable value of 'bad', left out", "no exit record")
 
 
 def test_hostile_records_are_left_out_and_named(tmp_path: Path) -> None:
     deep_key = history_record((["epoch"], "2"), (["k"] * 1000, "1"))
-    run = read_run(write_file(tmp_path, *[chunk(1, b"\xff\xff")] * 50, chunk(1, deep_key)))
+    run = read_run(write_records(tmp_path, *[b"\xff\xff"] * 50, deep_key))
     assert run.run_id == "hand"  # from the file's name, for want of a record
     assert run.history == [{"epoch": 2}]
     assert run.problems == (
@@ -287,13 +221,31 @@ def test_a_run_in_several_folders_is_merged_and_the_later_file_wins(
     assert merged.problems[0].startswith(f"{name}: torn at byte ")
 
 
+def test_files_of_online_runs_count_too_and_the_later_time_wins(tmp_path: Path) -> None:
+    for value, folder in enumerate(("run-20260101_120000-x", "offline-run-20260102_120000-x", "run-20260101_130000-x")):
+        record = history_record((["epoch"], "1"), (["v"], str(value)))
+        write_records(tmp_path / folder, record, name="run-x.wandb")
+    (tmp_path / "latest-run").symlink_to("run-20260101_120000-x")  # W&B's own link to the run before
+    (run,) = read_runs(tmp_path)
+    assert run.history == [{"epoch": 1, "v": 1}]
+    assert [problem for problem in run.problems if problem.startswith("merged")] == [
+        "merged from run-20260101_120000-x and run-20260101_130000-x",
+        "merged from run-20260101_130000-x and offline-run-20260102_120000-x",
+    ]
+
+
+def test_odd_digits_in_a_folders_name_do_no_harm(tmp_path: Path) -> None:
+    write_records(tmp_path / "offline-run-1²2-x", name="run-x.wandb")  # a digit to Unicode, no number to Python
+    assert [run.run_id for run in read_runs(tmp_path)] == ["x"]
+
+
 def test_no_folder_holds_no_runs(tmp_path: Path) -> None:
     assert read_runs(tmp_path / "wandb") == []
 
 
 @pytest.mark.parametrize("what", ["file", "folder", "dangling", "pipe"])
 def test_what_is_not_a_file_of_the_folder_is_refused(what: str, tmp_path: Path) -> None:
-    outside = write_file(tmp_path / "outside", name="run-x.wandb")
+    outside = write_records(tmp_path / "outside", name="run-x.wandb")
     folder = tmp_path / "wandb" / "offline-run-x"
     if what == "folder":
         folder.parent.mkdir()
@@ -312,14 +264,6 @@ def test_what_is_not_a_file_of_the_folder_is_refused(what: str, tmp_path: Path) 
 
 def test_a_symlink_within_the_folder_is_followed(tmp_path: Path) -> None:
     folder = tmp_path / "wandb" / "offline-run-x"
-    write_file(folder, name="kept")
+    write_records(folder, name="kept")
     (folder / "run-x.wandb").symlink_to(folder / "kept")
     assert [run.run_id for run in read_runs(tmp_path / "wandb")] == ["x"]
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
-def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
-    path = write_file(tmp_path)
-    path.chmod(0)
-    with pytest.raises(InputError, match=r"run-hand.wandb: cannot be read \(Permission denied\)"):
-        read_run(path)

@@ -1,7 +1,7 @@
 import pytest
 
 from analysis.find import find
-from analysis.wording import findings_text, level_text, listed
+from analysis.wording import INTERVALS_MEAN, WIDTH, findings_text, level_text, listed
 
 
 def test_the_text_has_a_line_for_every_level(make_study):
@@ -18,3 +18,28 @@ def test_levels_read_as_people_write_them(level, text):
 
 def test_lists_read_as_people_write_them():
     assert [listed([]), listed([1]), listed([1, 2, 3])] == ["", "1", "1, 2 and 3"]
+
+
+def test_the_first_line_is_the_answer_and_unbeaten_floors_follow_at_once(make_study):
+    runs = make_study(data={"source": "x", "floors": {"all_forest": {"val/miou": 0.8}}})
+    lines = findings_text(find(runs)).splitlines()
+    assert lines[0].startswith("Label 50 points per image, with learning rate 0.001 and focal gamma 0:")
+    assert 'The networks do NOT beat calling every pixel "forest" (val/miou 0.800).' in lines[:3]
+
+
+def test_lines_are_wrapped_with_a_hanging_indent_and_no_interval_is_broken(make_study):
+    # 40 levels of a factor make its line long: 10 to 49 points, no two of them settled.
+    runs = make_study({(10 + i, 0.001, 0.0): [0.5 + 0.001 * i, 0.6, 0.7 - 0.001 * i] for i in range(40)})
+    lines = findings_text(find(runs)).splitlines()
+    assert max(map(len, lines)) <= WIDTH
+    first = next(i for i, line in enumerate(lines) if line.startswith("Points per image ("))
+    assert lines[first + 1].startswith("  ")
+    assert all(line.count("[") == line.count("]") for line in lines)
+    assert INTERVALS_MEAN in " ".join(" ".join(lines).split())
+
+
+def test_no_name_moves_the_cursor_of_a_terminal(make_study):
+    runs = make_study(data={"source": "x", "floors": {"\x1b[2J\x1b[31mred\r": {"val/miou": 0.3}}})
+    text = findings_text(find(runs))
+    assert "red" in text
+    assert all(letter.isprintable() or letter == "\n" for letter in text)

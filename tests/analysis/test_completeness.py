@@ -1,0 +1,185 @@
+"""Each rule by which a run is left out, on runs as the reader returns them; real files are read in test_runs.py."""
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from analysis.completeness import exclusion, metric_value, objective_rows
+from analysis.study_terms import StudyTerms
+from analysis.wandb_runs import WandbRun
+
+TRIAL = "0000000000aa"
+NOWHERE = Path("no-such-study")
+TERMS = StudyTerms(
+    "demo",
+    {"metric": "val/miou", "mode": "max", "at": "last", "margin": 0.01},
+    {"points_per_image": "scientific", "learning_rate": "nuisance"},
+)
+ROWS = [{"epoch": n, "val/miou": 0.1 * n, "val/loss": 1.0 / n, "time/total_s": 2.5 * n} for n in (1, 2, 3)]
+
+MakeRun = Callable[..., WandbRun]
+
+
+def test_a_complete_run_breaks_no_rule(make_run: MakeRun) -> None:
+    assert exclusion(make_run(), TERMS, [TRIAL], NOWHERE) == ""
+    assert exclusion(make_run(), replace(TERMS, from_runs=True), None, NOWHERE) == ""
+
+
+BAD_CONFIGS = [
+    ({"seed": "2"}, "config.seed: must be int, got '2'"),
+    ({"training": None}, "config.training: must be dict, got None"),
+    ({"trial_id": "../../etc/hosts"}, "config.trial_id: must be 12 hex digits"),
+    ({"training": {"epochs": 10**15}}, f"3 of {10**15} epochs"),
+    ({"training": {"epochs": True}}, "config.training.epochs: must be a whole number above 0"),
+    (
+        {"training": {"epochs": 3, "points_per_image": [1]}},
+        "config.training.points_per_image: must be a number, text or true/false",
+    ),
+    ({"data": {}}, "config.data.fingerprint: must be text"),
+    ({"study": "other"}, "belongs to study 'other'"),
+]
+
+
+@pytest.mark.parametrize(("changes", "reason"), BAD_CONFIGS)
+def test_a_config_without_what_the_analysis_needs(
+    changes: dict[str, Any], reason: str, make_run: MakeRun, make_config: Callable[..., dict[str, Any]]
+) -> None:
+    assert exclusion(make_run(config=make_config() | changes), TERMS, None, NOWHERE) == reason
+
+
+OBJECTIVE = TERMS.objective
+BAD_TERMS = [
+    ({"parameters": {"seed": 1}, "roles": {"seed": "nuisance"}}, "config.roles: must not be named like a column"),
+    ({"parameters": [1]}, "config.parameters: must be dict, got [1]"),
+    ({"roles": {}}, "config.roles: must name the parameters"),
+    ({"roles": {"points_per_image": 1, "learning_rate": "nuisance"}}, "config.roles: must be text"),
+    ({"objective": None}, "config.objective: must be dict, got None"),
+    ({"objective": {**OBJECTIVE, "metric": 7}}, "config.objective.metric: must be text"),
+    ({"objective": {**OBJECTIVE, "mode": "up"}}, "config.objective.mode: must be max or min"),
+    ({"objective": {**OBJECTIVE, "at": "first"}}, "config.objective.at: must be last or best"),
+    ({"objective": {**OBJECTIVE, "margin": "small"}}, "config.objective.margin: must be a number"),
+]
+
+
+@pytest.mark.parametrize(("changes", "reason"), BAD_TERMS)
+def test_a_runs_own_terms_count_only_without_a_study_file(
+    changes: dict[str, Any], reason: str, make_run: MakeRun, make_config: Callable[..., dict[str, Any]]
+) -> None:
+    run = make_run(config=make_config() | changes)
+    assert exclusion(run, replace(TERMS, from_runs=True), None, NOWHERE) == reason
+    assert exclusion(run, TERMS, None, NOWHERE) == ""
+
+
+def test_a_run_of_another_group_or_plan(make_run: MakeRun) -> None:
+    assert exclusion(make_run(group="elsewhere"), TERMS, None, NOWHERE) == "belongs to study 'elsewhere'"
+    assert exclusion(make_run(), TERMS, ["0000000000dd"], NOWHERE) == "not part of the study as it stands"
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"exit_code": 3}, "ended with exit code 3"),
+        ({"exit_code": None}, "no exit record: it is still running or was interrupted"),
+        ({"summary": {"state": "stopped"}}, "its state is 'stopped'"),
+        ({"summary": {}}, ""),
+    ],
+)
+def test_a_run_must_end_well(changes: dict[str, Any], reason: str, make_run: MakeRun) -> None:
+    assert exclusion(make_run(**changes), TERMS, None, NOWHERE) == reason
+
+
+BAD_ROWS = [
+    ([], "0 of 3 epochs"),
+    (ROWS[:2], "2 of 3 epochs"),
+    ([ROWS[0], ROWS[2], {"epoch": 4, "val/miou": 0.3}], "epoch 2 is missing"),
+    ([*ROWS, {"epoch": 4, "val/miou": 0.3}], "4 rows for 3 epochs"),
+    ([*ROWS[:2], {"epoch": 2, "val/miou": 0.3}], "epoch 3 is missing"),
+    ([*ROWS[:2], {"val/miou": 0.3}], "a row's epoch is None"),
+    ([*ROWS[:2], {"epoch": 2.5, "val/miou": 0.3}], "a row's epoch is 2.5"),
+    ([*ROWS[:2], {"epoch": 3, "val/loss": 0.3}], "objective val/miou is missing at epoch 3"),
+    ([*ROWS[:2], {"epoch": 3, "val/miou": math.nan}], "objective val/miou is nan at epoch 3"),
+    ([*ROWS[:2], {"epoch": 3, "val/miou": math.inf}], "objective val/miou is inf at epoch 3"),
+    ([*ROWS[:2], {"epoch": 3, "val/miou": "high"}], "'val/miou' is not a number at epoch 3"),
+    ([*ROWS[:2], {"epoch": 3, "val/miou": 0.3, "val/loss": 2**63}], "'val/loss' is not a number at epoch 3"),
+    ([*ROWS[:2], {"epoch": 3, "val/miou": 0.3, "seed": 9}], "metric 'seed' has the name of a column"),
+    ([*ROWS[:2], {"epoch": 3, "val/miou": 0.3, "learning_rate": 9}], "metric 'learning_rate' has the name of a column"),
+    # What is not the objective may be missing or not finite.
+    ([*ROWS[:2], {"epoch": 3, "val/miou": 0.3, "val/loss": math.nan, "time/total_s": None}], ""),
+]
+
+
+@pytest.mark.parametrize(("rows", "reason"), BAD_ROWS)
+def test_every_epoch_stands_once_and_its_metrics_are_numbers(
+    rows: list[dict[str, Any]], reason: str, make_run: MakeRun
+) -> None:
+    assert exclusion(make_run(history=rows), TERMS, None, NOWHERE) == reason
+
+
+def test_the_objective_is_finite_where_its_rule_reads_it(make_run: MakeRun) -> None:
+    run = make_run(history=[{**ROWS[0], "val/miou": math.nan}, *ROWS[1:]])
+    best = replace(TERMS, objective={**OBJECTIVE, "at": "best"})
+    assert exclusion(run, TERMS, None, NOWHERE) == ""
+    assert exclusion(run, best, None, NOWHERE) == "objective val/miou is nan at epoch 1"
+    assert objective_rows([ROWS[2], ROWS[0], ROWS[1]], TERMS) == [ROWS[2]]
+    assert objective_rows([ROWS[2], ROWS[0], ROWS[1]], best) == ROWS
+
+
+def test_what_was_not_measured_is_nan() -> None:
+    assert metric_value({"a": 1}, "a") == 1.0
+    assert math.isnan(metric_value({"a": None}, "a"))
+    assert math.isnan(metric_value({}, "a"))
+
+
+# The trial's own metrics ----------------------------------------------------------------------------------------------
+
+
+def lines(rows: list[dict[str, Any]]) -> str:
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+OWN = [
+    (lines(ROWS), ""),
+    (lines([ROWS[0], {**ROWS[1], "val/loss": 0.4}, ROWS[2]]), "differs from its metrics.jsonl at epoch 2"),
+    (lines([*ROWS[:2], {**ROWS[2], "val/dice": 0.4}]), "differs from its metrics.jsonl at epoch 3"),
+    (lines([*ROWS[:2], {"epoch": 3, "val/miou": ROWS[2]["val/miou"]}]), "differs from its metrics.jsonl at epoch 3"),
+    (lines(ROWS[:2]), "differs from its metrics.jsonl at epoch 3"),
+    (lines([*ROWS, {"epoch": 4}]), "differs from its metrics.jsonl at epoch 4"),
+    (lines([*ROWS, {"epoch": "5"}]), "differs from its metrics.jsonl at epoch 0"),
+    # An epoch that was interrupted and redone has the same metrics, but took another time.
+    (lines([*ROWS[:2], {**ROWS[2], "time/total_s": 99.0, "time/epoch_s": 9.0}]), ""),
+    # A killed writer leaves part of a line, which is no row; not even where it could be read.
+    (lines(ROWS) + '{"epoch": 4, "val', ""),
+    (lines(ROWS) + '{"epoch": 4}', ""),
+    (lines(ROWS).removesuffix("\n"), "differs from its metrics.jsonl at epoch 3"),
+]
+
+
+@pytest.mark.parametrize(("own", "reason"), OWN)
+def test_wandb_must_equal_the_trials_own_metrics(own: str, reason: str, make_run: MakeRun, tmp_path: Path) -> None:
+    assert exclusion(make_run(history=ROWS), TERMS, None, write_own_metrics(tmp_path, own)) == reason
+
+
+def test_nan_in_both_is_equal(make_run: MakeRun, tmp_path: Path) -> None:
+    rows = [{**ROWS[0], "val/loss": math.nan}, *ROWS[1:]]
+    study_dir = write_own_metrics(tmp_path, lines(rows))
+    assert exclusion(make_run(history=rows), TERMS, None, study_dir) == ""
+    assert exclusion(make_run(history=ROWS), TERMS, None, study_dir) == "differs from its metrics.jsonl at epoch 1"
+
+
+@pytest.mark.parametrize("line", ['{"epoch": 4, "val\n', "[4]\n", "{}\n", "[" * 100_000 + "\n"])
+def test_unreadable_own_metrics_are_named(line: str, make_run: MakeRun, tmp_path: Path) -> None:
+    study_dir = write_own_metrics(tmp_path, lines(ROWS) + line)
+    reason = exclusion(make_run(history=ROWS), TERMS, None, study_dir)
+    assert reason.startswith("its metrics.jsonl cannot be read (")
+
+
+def write_own_metrics(study_dir: Path, text: str) -> Path:
+    folder = study_dir / "trials" / TRIAL
+    folder.mkdir(parents=True)
+    (folder / "metrics.jsonl").write_text(text)
+    return study_dir

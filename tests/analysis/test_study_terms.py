@@ -1,0 +1,105 @@
+"""Where the analysis takes its terms from: the study as it stands, or its runs where only W&B's files were copied."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from analysis.study_terms import StudyTerms, read_terms
+from analysis.wandb_runs import WandbRun
+from study.spec import parse_study
+from trainable.config import InputError
+
+OBJECTIVE = {"metric": "val/miou", "mode": "max", "at": "last", "margin": 0.01}
+ROLES = {"points_per_image": "scientific", "learning_rate": "nuisance"}
+
+
+@pytest.fixture
+def study_dir(tmp_path: Path) -> Path:
+    (tmp_path / "demo").mkdir()
+    return tmp_path / "demo"
+
+
+@pytest.fixture
+def two_runs(make_run: Callable[..., WandbRun], make_config: Callable[..., dict[str, Any]]) -> Callable[..., Any]:
+    """A function that makes two runs; the second one's config is changed by what is given."""
+
+    def make(**changes: Any) -> list[WandbRun]:
+        return [make_run(), make_run(run_id="demo-b", config=make_config("0000000000bb", 1) | changes)]
+
+    return make
+
+
+def write_study_file(study_dir: Path, **sections: Any) -> None:
+    """As the driver writes it: every default written out."""
+    mapping = {
+        "study": "point-budget",
+        "data": {"root": "/data"},
+        "parameters": {"encoder": {"role": "nuisance", "values": ["resnet18", "resnet50"]}},
+    }
+    written = parse_study(mapping | sections, "study").to_mapping()
+    (study_dir / "study.yaml").write_text(yaml.safe_dump(written, sort_keys=False))
+
+
+def test_the_study_file_counts_whatever_the_runs_say(study_dir: Path, two_runs: Callable[..., Any]) -> None:
+    objective = {"metric": "val/dice", "mode": "max", "at": "best", "margin": 0.02}
+    write_study_file(study_dir, objective=objective)
+    runs = two_runs(objective={"metric": 7}, roles=None)
+    assert read_terms(study_dir, runs) == StudyTerms("point-budget", objective, {"encoder": "nuisance"})
+
+
+def test_a_broken_study_file_is_refused_by_name(study_dir: Path, two_runs: Callable[..., Any]) -> None:
+    (study_dir / "study.yaml").write_text("study: demo\nobjektive: {}\n")
+    with pytest.raises(InputError, match=r"demo/study\.yaml: objektive: no such key; did you mean objective\?"):
+        read_terms(study_dir, two_runs())
+
+
+def test_without_a_study_file_the_runs_count(study_dir: Path, two_runs: Callable[..., Any]) -> None:
+    expected = StudyTerms("demo", OBJECTIVE, ROLES, from_runs=True)
+    assert read_terms(study_dir, two_runs()) == expected
+    assert read_terms(study_dir.parent, two_runs()) == expected  # a renamed copy
+
+
+def test_a_parameter_that_only_later_runs_name_is_one(study_dir: Path, two_runs: Callable[..., Any]) -> None:
+    runs = two_runs(roles={**ROLES, "encoder": "nuisance"}, parameters={**ROLES, "encoder": "resnet50"})
+    assert read_terms(study_dir, runs).parameters == {**ROLES, "encoder": "nuisance"}
+
+
+DISAGREEMENTS = [
+    (
+        {"objective": {**OBJECTIVE, "margin": 0.02}},
+        r"objective, got .*0\.01.* and .*0\.02.*; copy the study's study.yaml",
+    ),
+    ({"roles": {**ROLES, "points_per_image": "nuisance"}}, "role of points_per_image, got 'scientific' and 'nuisance'"),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), DISAGREEMENTS)
+def test_runs_that_disagree_are_refused(
+    changes: dict[str, Any], message: str, study_dir: Path, two_runs: Callable[..., Any]
+) -> None:
+    with pytest.raises(InputError, match=f"runs demo-0000000000aa and demo-b: must have the same {message}"):
+        read_terms(study_dir, two_runs(**changes))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"objective": {"metric": "val/dice"}},
+        {"objective": {**OBJECTIVE, "margin": 0.5}, "roles": {}},
+        {"objective": {**OBJECTIVE, "margin": 0.5}, "study": "other"},
+    ],
+)
+def test_a_run_that_will_be_left_out_has_no_say(
+    changes: dict[str, Any], study_dir: Path, two_runs: Callable[..., Any]
+) -> None:
+    assert read_terms(study_dir, two_runs(**changes)).objective == OBJECTIVE
+    assert read_terms(study_dir, two_runs(**changes)).parameters == ROLES
+
+
+def test_runs_of_several_other_studies_are_refused(study_dir: Path, two_runs: Callable[..., Any]) -> None:
+    assert read_terms(study_dir, two_runs(study="other")).study == "demo"  # the folder's name decides
+    with pytest.raises(InputError, match="holds runs of the studies demo, other, none of them named like the folder"):
+        read_terms(study_dir.parent, two_runs(study="other"))

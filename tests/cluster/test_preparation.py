@@ -1,0 +1,188 @@
+import copy
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from cluster.preparation import (
+    Work,
+    check_free_disk,
+    num_concurrent,
+    pack_stores,
+    prepare,
+    read_data_description,
+    trial_record,
+    write_study,
+)
+from study.spec import StudySpec, load_study, parse_study
+from trainable.config import InputError, SyntheticConfig
+from trainable.store import open_store
+from trainable.synthetic import write_synthetic
+from trainable.trial_files import write_result
+
+STUDY: dict[str, Any] = {
+    "study": "small",
+    "data": {"root": "forest"},
+    "training": {"encoder": "resnet18", "weights": "none", "image_size": 32, "epochs": 1},
+    "parameters": {"points_per_image": {"role": "scientific", "values": [2, 20]}},
+    "search": {"seeds": [0, 1]},
+}
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with a data folder: three scenes of four images each."""
+    write_synthetic(SyntheticConfig(num_scenes=3, images_per_scene=4, image_size=32), tmp_path / "forest")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def make_study(**changes: Any) -> StudySpec:
+    return parse_study(copy.deepcopy(STUDY) | changes, "study.yaml")
+
+
+def finish(work: Work, number: int, time_s: float) -> str:
+    trial = work.trials[number]
+    work.trial_folder(trial).mkdir(parents=True)
+    write_result(work.trial_folder(trial), [{"epoch": 1, "val/miou": 0.5, "time/total_s": time_s}])
+    return trial.trial_id
+
+
+def test_preparing_finds_the_data_and_writes_nothing(folder: Path) -> None:
+    before = sorted(folder.rglob("*"))
+    work = prepare(make_study())
+    assert (len(work.index.pairs), len(work.trials), len(work.missing)) == (12, 4, 4)
+    assert work.folder == folder / "studies" / "small"
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_finished_trials_are_found_and_not_run_again() -> None:
+    done = finish(prepare(make_study()), 1, time_s=7.5)
+    work = prepare(make_study())
+    assert work.measured_s == {done: 7.5}
+    assert [trial.trial_id for trial in work.missing] == [work.trials[n].trial_id for n in (0, 2, 3)]
+    plan = work.plan()
+    assert (plan.num_trials, plan.num_done, plan.num_missing) == (4, 1, 3)
+    # Three more trials of the same size, at most three at a time.
+    assert plan.expected_s == pytest.approx(3 * 7.5 / min(3, num_concurrent(work.spec)))
+
+
+def test_an_extended_study_keeps_what_is_done() -> None:
+    done = finish(prepare(make_study()), 0, time_s=1.0)
+    levels = {"points_per_image": {"role": "scientific", "values": [2, 10, 20]}}
+    work = prepare(make_study(parameters=levels, search={"seeds": [0, 1, 2]}))
+    assert (len(work.trials), set(work.measured_s)) == (9, {done})
+
+
+def test_an_impossible_combination_is_refused_before_any_image_is_read() -> None:
+    levels = {"points_per_image": {"role": "scientific", "values": [2, 2000]}}
+    with pytest.raises(InputError, match="2000 is more than the 1024 pixels"):
+        prepare(make_study(parameters=levels, data={"root": "absent"}))
+
+
+def test_made_data_are_made_once(folder: Path) -> None:
+    spec = make_study(data={"synthetic": {"num_scenes": 3, "images_per_scene": 1, "image_size": 32}})
+    first = prepare(spec)
+    made = next((folder / "studies" / ".cache").iterdir())
+    written = (made / "meta_data.csv").stat().st_mtime_ns
+    assert prepare(spec).index.fingerprint == first.index.fingerprint
+    assert (made / "meta_data.csv").stat().st_mtime_ns == written
+
+
+def test_there_is_a_store_for_every_image_size_that_is_trained(folder: Path) -> None:
+    levels = {"image_size": {"role": "scientific", "values": [64, 32]}}
+    training = {"encoder": "resnet18", "weights": "none", "points_per_image": 4}
+    said: list[str] = []
+    stores = pack_stores(prepare(make_study(training=training, parameters=levels)), said.append)
+    assert {size: open_store(path).images.shape for size, path in stores.items()} == {
+        32: (12, 32, 32, 3),
+        64: (12, 64, 64, 3),
+    }
+    # Each quarter of the twelve images.
+    assert said[:4] == [f"packing images at 32 px: {done}/12" for done in (3, 6, 9, 12)]
+    assert len(said) == 8
+    said.clear()
+    pack_stores(prepare(make_study()), said.append)
+    assert said == []  # packed already, by another study of the same storage
+
+
+@pytest.mark.parametrize("name", ["small", "1e3", "2020"])
+def test_the_study_as_run_reads_as_the_same_study(name: str) -> None:
+    work = prepare(make_study(study=name))
+    write_study(work, pack_stores(work, lambda line: None))
+    assert json.loads((work.folder / "trials.json").read_text()) == [trial.trial_id for trial in work.trials]
+    assert load_study(str(work.folder / "study.yaml"), []) == work.spec
+
+
+def test_the_data_are_described_once(folder: Path) -> None:
+    assert read_data_description(folder / "studies" / "small") is None
+    work = prepare(make_study())
+    write_study(work, pack_stores(work, lambda line: None))
+    described = read_data_description(work.folder)
+    assert described is not None
+    assert (described["num_images"], described["num_scenes"], described["image_size"]) == (12, 3, 32)
+    assert described["fingerprint"] == work.index.fingerprint
+    assert described["source"] == str(folder / "forest")
+    written = (work.folder / "data.json").read_bytes()
+    write_study(prepare(make_study()), {32: Path("not read again")})
+    assert (work.folder / "data.json").read_bytes() == written
+
+
+def test_a_study_made_with_other_data_is_refused_with_both(folder: Path) -> None:
+    work = prepare(make_study())
+    work.folder.mkdir(parents=True)
+    (work.folder / "data.json").write_text(json.dumps({"fingerprint": "0" * 64, "num_images": 300}))
+    with pytest.raises(InputError) as caught:
+        prepare(make_study())
+    for part in (str(work.folder), "300 images", "000000000000", "12 images", work.index.fingerprint[:12]):
+        assert part in str(caught.value)
+    assert prepare(make_study(study="another")).missing  # the remedy works
+
+
+def test_a_damaged_description_is_named(folder: Path) -> None:
+    (folder / "studies" / "small").mkdir(parents=True)
+    (folder / "studies" / "small" / "data.json").write_text("{")
+    with pytest.raises(InputError, match=r"data\.json"):
+        prepare(make_study())
+
+
+def test_a_record_tells_all_of_a_trial(folder: Path) -> None:
+    work = prepare(make_study())
+    write_study(work, pack_stores(work, lambda line: None))
+    record = trial_record(work, work.trials[3])
+    assert record == json.loads(json.dumps(record))  # plain values
+    assert (record["study"], record["trial_id"], record["seed"]) == ("small", work.trials[3].trial_id, 1)
+    assert record["parameters"] == {"points_per_image": 20}
+    assert record["roles"] == {"points_per_image": "scientific"}
+    assert record["training"] == work.trials[3].config.to_mapping()
+    assert record["data_config"]["root"] == str(folder / "forest")  # from anywhere
+    assert record["data"] == read_data_description(work.folder)
+    assert record["objective"] == {"metric": "val/miou", "mode": "max", "at": "last", "margin": 0.01}
+
+
+def test_a_disk_that_cannot_hold_the_checkpoints_is_refused(folder: Path) -> None:
+    work = prepare(make_study())
+    check_free_disk(work)
+    endless = replace(work, trials=work.trials * 250_000)  # a million trials of 150 MB: 150 TB
+    with pytest.raises(InputError, match=r"^storage: .* the study needs about 15\d\d\d\d\.\d GB") as caught:
+        check_free_disk(endless)
+    assert str(folder) in str(caught.value)  # the disk of the nearest folder that exists
+    assert not (folder / "studies").exists()
+
+
+def test_trials_run_as_many_at_a_time_as_the_cores_hold() -> None:
+    cores = os.cpu_count() or 1
+    assert num_concurrent(make_study()) == cores
+    assert num_concurrent(make_study(resources={"max_concurrent": 1})) == 1
+    assert num_concurrent(make_study(resources={"max_concurrent": 1000})) == cores
+    assert num_concurrent(make_study(resources={"cpus_per_trial": 1000})) == 1  # Ray then says what is missing
+
+
+def test_the_study_as_run_is_text_for_people(folder: Path) -> None:
+    work = prepare(make_study())
+    write_study(work, pack_stores(work, lambda line: None))
+    assert list(yaml.safe_load((work.folder / "study.yaml").read_text()))[0] == "study"

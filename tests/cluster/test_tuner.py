@@ -1,0 +1,82 @@
+"""Real Ray, real training, real W&B files: one tiny study, run once for all tests of this module."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from cluster.tuner import Outcome, run_study
+from trainable.trial_files import read_result, read_rows
+
+
+@pytest.fixture(scope="module")
+def first_run(tmp_path_factory, make_spec) -> tuple[Outcome, list[str]]:
+    said: list[str] = []
+    return run_study(make_spec(tmp_path_factory.mktemp("storage")), said.append), said
+
+
+@pytest.fixture
+def folder(first_run) -> Path:
+    return first_run[0].folder
+
+
+def test_every_trial_reaches_its_end(first_run, folder):
+    outcome, said = first_run
+    assert (outcome.num_trials, outcome.num_trained, outcome.num_missing, outcome.failures) == (2, 2, 0, [])
+    assert outcome.complete
+    for trial_id in json.loads((folder / "trials.json").read_text()):
+        assert [row["epoch"] for row in read_rows(folder / "trials" / trial_id)] == [1, 2]
+        assert read_result(folder / "trials" / trial_id)["state"] == "completed"
+    assert any(line.startswith("[2/2]") for line in said)
+
+
+def test_every_wandb_run_holds_exactly_the_epochs_of_its_metrics_file(folder, public_history):
+    trial_ids = json.loads((folder / "trials.json").read_text())
+    run_files = sorted(folder.glob("wandb/offline-run-*/run-*.wandb"))
+    assert sorted(path.name for path in run_files) == sorted(f"run-tiny-{each}.wandb" for each in trial_ids)
+    for path in run_files:
+        rows = read_rows(folder / "trials" / path.stem.removeprefix("run-tiny-"))
+        assert public_history(path) == rows
+        assert len(rows) == 2
+
+
+def test_run_again_trains_nothing_and_starts_no_ray(first_run, folder, make_spec):
+    before = {path: path.stat().st_mtime_ns for path in folder.glob("trials/*/*")}
+    said: list[str] = []
+    outcome = run_study(make_spec(folder.parent), said.append)
+    assert outcome.complete
+    assert outcome.num_trained == 0
+    assert {path: path.stat().st_mtime_ns for path in folder.glob("trials/*/*")} == before
+    assert "all 2 trials are done: nothing to train" in said
+    assert not any("Ray" in line for line in said)
+
+
+def test_a_lost_mirror_is_caught_up_without_training(first_run, folder, make_spec, public_history):
+    shutil.rmtree(folder / "wandb")
+    outcome = run_study(make_spec(folder.parent), lambda line: None)
+    assert outcome.complete
+    run_files = list(folder.glob("wandb/offline-run-*/run-*.wandb"))
+    assert len(run_files) == 2
+    for path in run_files:
+        assert public_history(path) == read_rows(folder / "trials" / path.stem.removeprefix("run-tiny-"))
+
+
+def test_nothing_of_ours_is_left_in_the_temporary_folder(first_run, tmp_path):
+    import tempfile
+
+    left = [path.name for path in Path(tempfile.gettempdir()).glob("canopoint-*")]
+    assert not left
+
+
+@pytest.mark.cluster
+def test_an_extended_study_trains_what_is_new_alone_and_a_lost_trial_comes_out_the_same(folder, make_spec):
+    lost, kept = json.loads((folder / "trials.json").read_text())
+    hashes = {each: read_result(folder / "trials" / each)["result_sha256"] for each in (lost, kept)}
+    shutil.rmtree(folder / "trials" / lost)
+    before = (folder / "trials" / kept / "result.json").stat().st_mtime_ns
+    outcome = run_study(make_spec(folder.parent, search={"method": "grid", "seeds": [0, 1]}), lambda line: None)
+    assert (outcome.num_trials, outcome.num_trained, outcome.num_missing) == (4, 3, 0)
+    assert (folder / "trials" / kept / "result.json").stat().st_mtime_ns == before
+    assert {each: read_result(folder / "trials" / each)["result_sha256"] for each in (lost, kept)} == hashes
+    assert len(list(folder.glob("wandb/offline-run-*"))) == 4

@@ -1,0 +1,266 @@
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from study.spec import METRICS, StudySpec, find_study, load_study, parse_study
+from trainable.config import InputError
+
+# The example of DESIGN.md, as a grid.
+EXAMPLE = """\
+# How many points per image are enough, each at its own best learning rate and gamma?
+study: point-budget
+data:   {root: data/forest, group: scene, split: {train: 0.6, val: 0.2, test: 0.2, seed: 0}}
+training: {encoder: resnet50, weights: imagenet, image_size: 256, epochs: 10, batch_size: 16,
+           optimizer: adam, weight_decay: 1e-3}
+parameters:
+  points_per_image: {role: scientific, values: [10, 50, 100, 200]}
+  learning_rate:    {role: nuisance, values: [1e-5, 1e-4, 1e-3, 1e-2]}
+  focal_gamma:      {role: nuisance, values: [0, 1, 2, 5]}
+search:   {method: grid, seeds: [0, 1, 2]}
+objective: {metric: val/miou, mode: max, at: last, margin: 0.01}
+resources: {gpus_per_trial: 0.5, cpus_per_trial: 4}
+tracking: {project: canopoint, mode: online}
+storage:  /mnt/shared/studies
+"""
+RUN_SETTINGS = {"seed": "search.seeds", "device": "resources", "num_threads": "resources"}
+
+
+@pytest.fixture
+def example(tmp_path: Path) -> str:
+    path = tmp_path / "study.yaml"
+    path.write_text(EXAMPLE)
+    return str(path)
+
+
+def refusal(path: str, *overrides: str) -> str:
+    """The one line that a study with these changes is refused with, its file's name apart."""
+    with pytest.raises(InputError) as caught:
+        load_study(path, list(overrides))
+    message = str(caught.value)
+    assert len(message.splitlines()) == 1
+    assert message.startswith(f"{path}: ")
+    return message.removeprefix(f"{path}: ")
+
+
+def test_the_example_of_the_design_is_accepted(example: str) -> None:
+    spec = load_study(example, [])
+    assert spec.study == "point-budget"
+    assert spec.folder == Path("/mnt/shared/studies/point-budget")
+    assert spec.data.root == "data/forest"
+    assert spec.data.split.train == 0.6
+    assert spec.training["weight_decay"] == 1e-3
+    assert list(spec.parameters) == ["points_per_image", "learning_rate", "focal_gamma"]
+    assert spec.parameters["points_per_image"].role == "scientific"
+    assert spec.parameters["learning_rate"].values == [1e-5, 1e-4, 1e-3, 1e-2]
+    assert spec.search.seeds == [0, 1, 2]
+    assert spec.resources.gpus_per_trial == 0.5
+
+
+def test_what_is_not_named_keeps_its_default() -> None:
+    levels = {"points_per_image": {"role": "scientific", "values": [1]}}
+    spec = parse_study({"study": "s", "data": {"synthetic": {}}, "parameters": levels}, "study.yaml")
+    assert spec.training == {}
+    assert spec.search.seeds == [0, 1, 2]
+    assert (spec.objective.metric, spec.objective.at, spec.objective.margin) == ("val/miou", "last", 0.01)
+    assert (spec.resources.cpus_per_trial, spec.resources.gpus_per_trial, spec.resources.max_concurrent) == (1, 0, None)
+    assert (spec.tracking.mode, spec.storage) == ("offline", "studies")
+
+
+@pytest.mark.parametrize(
+    ("override", "place", "nearest"),
+    [
+        ("serach={seeds: [0]}", "serach", "search"),
+        ("data.rot=x", "data.rot", "root"),
+        ("data.split.trian=0.6", "data.split.trian", "train"),
+        ("data={synthetic: {num_scene: 3}}", "data.synthetic.num_scene", "num_scenes"),
+        ("training.foacl_gamma=2", "training.foacl_gamma", "focal_gamma"),
+        ("parameters.foacl_gamma={role: nuisance, values: [0]}", "parameters.foacl_gamma", "focal_gamma"),
+        ("parameters.focal_gamma.value=[0]", "parameters.focal_gamma.value", "values"),
+        ("search.seed=[0]", "search.seed", "seeds"),
+        ("objective.metrics=val/miou", "objective.metrics", "metric"),
+        ("resources.gpu_per_trial=1", "resources.gpu_per_trial", "gpus_per_trial"),
+        ("tracking.projct=x", "tracking.projct", "project"),
+    ],
+)
+def test_an_unknown_key_names_the_nearest_one(example: str, override: str, place: str, nearest: str) -> None:
+    message = refusal(example, override)
+    assert message.startswith(f"{place}: no such ")
+    assert message.endswith(f"did you mean {nearest}?")
+
+
+def test_a_key_like_no_other_is_told_which_there_are(example: str) -> None:
+    for override in ("colour=red", "resources.colour=red", "training.colour=red"):
+        assert "known: " in refusal(example, override)
+
+
+@pytest.mark.parametrize(
+    ("override", "place", "rule"),
+    [
+        # What varies.
+        ("parameters={}", "parameters", "at least 1"),
+        ("parameters.focal_gamma=2", "parameters.focal_gamma", "got 2"),
+        ("parameters.focal_gamma.role=fixed", "parameters.focal_gamma.role", "'scientific' or 'nuisance', got 'fixed'"),
+        ("parameters.focal_gamma.values=[]", "parameters.focal_gamma.values", "at least 1"),
+        ("parameters.focal_gamma.values=[1, 2, 1]", "parameters.focal_gamma", "each level stands once"),
+        ("parameters.focal_gamma.values=[1, 1.0]", "parameters.focal_gamma", "each level stands once"),
+        ("parameters.focal_gamma.values=[null]", "parameters.focal_gamma.values.0", "got None"),
+        ("parameters.focal_gamma.values=[true]", "parameters.focal_gamma.values.0", "got True"),
+        ("parameters.focal_gamma.values=[high]", "parameters.focal_gamma", "must be float, got 'high'"),
+        ("parameters.focal_gamma.values=[.nan]", "parameters.focal_gamma", "finite"),
+        ("parameters.learning_rate.values=[1e-3, -1]", "parameters.learning_rate", "greater than 0, got -1"),
+        ("parameters.epochs={role: nuisance, values: [2.5]}", "parameters.epochs", "must be int, got 2.5"),
+        ("training.focal_gamma=2", "parameters.focal_gamma", "also fixed under training"),
+        # What is fixed. 1e1 is a float, and no number of epochs.
+        ("training=none", "training", "mapping"),
+        ("training.weight_decay=-1", "training.weight_decay", "at least 0, got -1"),
+        ("training.epochs=1e1", "training.epochs", "must be int, got 10.0"),
+        ("training.encoder=resnet5", "training.encoder", "must be one of resnet18, resnet34, resnet50, got 'resnet5'"),
+        # The data.
+        ("data={}", "data", "either root"),
+        ("data.synthetic={}", "data", "either root"),
+        ('data.root=""', "data.root", "''"),
+        ("data.split.train=0.9", "data.split", "must be 1, but they add up to 1.3"),
+        # The rest.
+        ("study=a/b", "study", "'a/b'"),
+        ("study=..", "study", "'..'"),
+        ("study=7", "study", "got 7"),
+        ("study=" + 300 * "x", "study", "xxx"),
+        ("search.method=optuna", "search.method", "'grid', got 'optuna'"),
+        ("search.seeds=[]", "search.seeds", "at least 1"),
+        ("search.seeds=[0, -1]", "search.seeds.1", "0, got -1"),
+        ("search.seeds=[3, 3]", "search", "seeds: each seed stands once, got [3, 3]"),
+        ("search.seeds=[true]", "search.seeds.0", "got True"),
+        ("objective.metric=val/iou", "objective.metric", "did you mean val/miou?"),
+        ("objective.margin=small", "objective.margin", "number, got 'small'"),
+        ("objective.margin=-0.1", "objective.margin", "0, got -0.1"),
+        ("resources.cpus_per_trial=1.5", "resources.cpus_per_trial", "got 1.5"),
+        ("resources.max_concurrent=0", "resources.max_concurrent", "got 0"),
+        ("tracking.mode=on", "tracking.mode", "'offline' or 'online', got True"),  # YAML's `on`
+        ("tracking.project=a/b", "tracking.project", "'a/b'"),
+        ("storage=5", "storage", "got 5"),
+    ],
+)
+def test_a_bad_value_is_refused_with_its_place_and_rule(example: str, override: str, place: str, rule: str) -> None:
+    message = refusal(example, override)
+    assert message.startswith(f"{place}: ")
+    assert not message.startswith(f"{place}: {place}")
+    assert rule in message
+
+
+def test_the_learning_rate_must_be_positive_under_training_too(example: str) -> None:
+    text = EXAMPLE.replace("learning_rate:    {role: nuisance, values: [1e-5, 1e-4, 1e-3, 1e-2]}", "")
+    Path(example).write_text(text.replace("epochs: 10", "learning_rate: -1"))
+    assert refusal(example) == "training.learning_rate: must be greater than 0, got -1"
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "study=a/b",
+        "study=" + 300 * "x",
+        "search=3",
+        "search.seeds=[]",
+        "parameters=[1]",
+        "parameters.focal_gamma=2",
+        "parameters.focal_gamma={role: nuisance}",
+        "parameters.focal_gamma.values=[]",
+        "parameters.focal_gamma.values=[null]",
+    ],
+)
+def test_a_rule_is_told_in_words_of_a_study_file(example: str, override: str) -> None:
+    message = refusal(example, override)
+    foreign = ("pattern", "dictionary", "instance of", "after validation", "valid integer", "got {")
+    assert [word for word in foreign if word in message] == []
+    assert len(message) < 200  # a line that can be read
+
+
+@pytest.mark.parametrize("name", RUN_SETTINGS)
+@pytest.mark.parametrize("section", ["training", "parameters"])
+def test_what_seeds_and_resources_decide_stands_nowhere_else(example: str, section: str, name: str) -> None:
+    value = "1" if section == "training" else "{role: nuisance, values: [1]}"
+    message = refusal(example, f"{section}.{name}={value}")
+    assert message == f"{section}.{name}: set by {RUN_SETTINGS[name]}; remove it here"
+
+
+@pytest.mark.parametrize("key", ["study", "data", "parameters"])
+def test_a_missing_section_is_named(example: str, key: str) -> None:
+    mapping = load_study(example, []).to_mapping()
+    del mapping[key]
+    with pytest.raises(InputError, match=f"^study.yaml: {key}: ") as caught:
+        parse_study(mapping, "study.yaml")
+    assert "resnet50" not in str(caught.value)  # not the whole study once more
+
+
+def test_a_name_with_a_line_break_stays_on_one_line(example: str) -> None:
+    for override in ('"a\nb"=1', "training.a\nb=1", 'data={"a\\nb": 1}'):
+        assert "no such" in refusal(example, override)
+
+
+@pytest.mark.parametrize("text", ["", "- study\n", "point-budget\n"])
+def test_a_file_without_sections_is_refused(example: str, text: str) -> None:
+    Path(example).write_text(text)
+    assert "must be a mapping of sections" in refusal(example)
+
+
+def test_every_metric_of_the_trainer_can_be_the_objective(example: str) -> None:
+    assert len(METRICS) == 10
+    for metric in METRICS:
+        assert load_study(example, [f"objective.metric={metric}"]).objective.metric == metric
+
+
+def test_overrides_are_typed_as_in_the_file(example: str) -> None:
+    overrides = ["training.epochs=2", "training.weight_decay=1e-4", "parameters.focal_gamma.values=[0, .5]"]
+    overrides += ["data.max_images=30", "storage=here", "resources={cpus_per_trial: 2}", "study=budget=2", "study=b2"]
+    spec = load_study(example, overrides)
+    assert spec.training["epochs"] == 2
+    assert spec.training["weight_decay"] == 1e-4
+    assert spec.training["encoder"] == "resnet50"  # beside the changed ones
+    assert spec.parameters["focal_gamma"].values == [0, 0.5]
+    assert spec.data.max_images == 30
+    assert spec.resources.gpus_per_trial == 0  # the whole section was replaced
+    assert (spec.study, spec.storage) == ("b2", "here")  # the last one wins
+
+
+@pytest.mark.parametrize(
+    ("override", "rule"),
+    [
+        ("epochs", "must be a.b=value"),
+        ("=2", "must be a.b=value"),
+        ("training..epochs=2", "must be a.b=value"),
+        (".training=2", "must be a.b=value"),
+        ("study.epochs=2", "study is a value, not a section"),
+        ("training.epochs=[1", "line 1"),
+        ("training.epochs=*x", "aliases"),
+    ],
+)
+def test_an_override_that_is_none_is_quoted(example: str, override: str, rule: str) -> None:
+    with pytest.raises(InputError, match=r"^--set ") as caught:
+        load_study(example, [override])
+    assert override.partition("=")[0] in str(caught.value)
+    assert rule in str(caught.value)
+
+
+@pytest.mark.parametrize("overrides", [[], ["data={synthetic: {num_scenes: 3}}", "resources.max_concurrent=2"]])
+def test_a_study_written_out_reads_as_the_same_study(example: str, overrides: list[str]) -> None:
+    spec = load_study(example, overrides)
+    mapping: dict[str, Any] = spec.to_mapping()
+    before = copy.deepcopy(mapping)
+    again: StudySpec = parse_study(mapping, "study.yaml")
+    assert again == spec
+    assert mapping == before  # reading changes nothing of what it reads
+    assert list(again.parameters) == list(spec.parameters)
+
+
+def test_reading_and_overriding_leave_the_file_as_it_is(example: str) -> None:
+    load_study(example, ["study=other", "training.epochs=1"])
+    assert Path(example).read_text() == EXAMPLE
+
+
+def test_a_study_is_found_by_path_or_by_name_of_the_catalog(example: str) -> None:
+    assert find_study(example) == Path(example)
+    assert find_study("demo").name == "demo.yaml"
+    assert find_study("absent.yaml") == Path("absent.yaml")  # reading it says that there is no such file
+    with pytest.raises(InputError, match=r"^dmo: .*did you mean demo\?$"):
+        find_study("dmo")

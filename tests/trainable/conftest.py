@@ -1,0 +1,84 @@
+"""What the tests share: one tiny store and one finished trial for all that trains, one small folder for all that reads."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from trainable.config import DataConfig, SplitConfig, SyntheticConfig, TrainConfig
+from trainable.data import load_index, load_store
+from trainable.store import Store, open_store
+from trainable.trial import run_trial
+
+torch.set_num_threads(1)
+
+WriteFolder = Callable[..., Path]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A trial that was never interrupted.
+
+    Attributes:
+        folder: the trial's directory when all was done.
+        after: number of finished epochs -> copy of the directory as a process stopped there leaves it.
+    """
+
+    config: TrainConfig
+    folder: Path
+    after: dict[int, Path]
+
+
+@pytest.fixture(scope="session")
+def store_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Made landscapes: 4 scenes of 4 images of 32 px, split 8 / 4 / 4."""
+    cache = tmp_path_factory.mktemp("cache")
+    made = SyntheticConfig(num_scenes=4, images_per_scene=4, image_size=32)
+    config = DataConfig(synthetic=made, split=SplitConfig(train=0.5, val=0.25, test=0.25))
+    return load_store(load_index(config, cache), 32, cache, lambda done: None)
+
+
+@pytest.fixture(scope="session")
+def store(store_folder: Path) -> Store:
+    return open_store(store_folder)
+
+
+@pytest.fixture(scope="session")
+def reference(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Reference:
+    """Three epochs of two steps each."""
+    config = TrainConfig(
+        encoder="resnet18", weights="none", image_size=32, learning_rate=1e-3, epochs=3, batch_size=4, schedule="cosine"
+    )
+    folder, after = tmp_path_factory.mktemp("reference") / "trial", {}
+    for epoch, _ in enumerate(run_trial(config, store, folder), start=1):
+        after[epoch] = folder.with_name(f"after-{epoch}")
+        shutil.copytree(folder, after[epoch])
+    return Reference(config, folder, after)
+
+
+@pytest.fixture(scope="session")
+def write_folder() -> WriteFolder:
+    """A function that writes a sound data folder: scenes a, b, c of two images of 8 x 8 px each, all of it forest."""
+    return _write_folder
+
+
+@pytest.fixture
+def data_folder(tmp_path: Path) -> Path:
+    """Such a folder, of PNG files named a_0.png to c_1.png."""
+    return _write_folder(tmp_path / "data")
+
+
+def _write_folder(root: Path, mode: str = "RGB", suffix: str = ".png", mask_value: int = 255) -> Path:
+    (root / "images").mkdir(parents=True)
+    (root / "masks").mkdir()
+    rows = ["image,mask"]
+    for stem in ("a_0", "a_1", "b_0", "b_1", "c_0", "c_1"):
+        Image.new(mode, (8, 8)).save(root / "images" / f"{stem}{suffix}")
+        Image.new("L", (8, 8), mask_value).save(root / "masks" / f"{stem}.png")
+        rows.append(f"{stem}{suffix},{stem}.png")
+    (root / "meta_data.csv").write_text("\n".join(rows) + "\n")
+    return root

@@ -1,0 +1,249 @@
+import random
+import shutil
+import struct
+import zlib
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from trainable.config import DataConfig, InputError, SplitConfig
+from trainable.scenes import SPLITS, SceneIndex, read_index, split_scenes
+
+WriteFolder = Callable[..., Path]
+Break = Callable[[Path], object]
+
+
+def read(root: Path, **settings: object) -> SceneIndex:
+    return read_index(DataConfig(root=str(root), **settings), root)  # type: ignore[arg-type]
+
+
+def lines(root: Path) -> list[str]:
+    return (root / "meta_data.csv").read_text().splitlines()
+
+
+def write_lines(root: Path, rows: Sequence[str]) -> None:
+    (root / "meta_data.csv").write_text("\n".join(rows) + "\n")
+
+
+def add_row(row: str) -> Break:
+    return lambda root: write_lines(root, [*lines(root), row])
+
+
+def image(mode: str, **how: object) -> Break:
+    """Replaces image a_0.png by one of another mode."""
+    return lambda root: Image.new(mode, (8, 8)).save(root / "images" / "a_0.png", **how)  # type: ignore[arg-type]
+
+
+def cut_header(root: Path) -> None:
+    path = root / "images" / "a_0.png"
+    path.write_bytes(path.read_bytes()[:20])  # 8 bytes of signature, then IHDR ends in the middle
+
+
+def claim_size(root: Path) -> None:
+    """A PNG header of 20,000 x 20,000 pixels: 33 bytes that would decode to 1.2 GB."""
+    header = b"IHDR" + struct.pack(">IIBBBBB", 20_000, 20_000, 8, 2, 0, 0, 0)
+    chunk = struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
+    (root / "images" / "a_0.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunk + struct.pack(">I4s", 0, b"IDAT"))
+
+
+def link_outside(root: Path) -> None:
+    path = root / "images" / "a_0.png"
+    path.symlink_to(path.rename(root.parent / "elsewhere.png"))
+
+
+def empty_masks(root: Path) -> None:
+    shutil.rmtree(root / "masks")
+    (root / "masks").mkdir()
+
+
+BAD_FOLDERS: dict[str, tuple[Break, tuple[str, ...]]] = {
+    "no folder": (shutil.rmtree, ("data.root", "data: no such folder", "meta_data.csv")),
+    "no masks folder": (lambda root: shutil.rmtree(root / "masks"), ("data/masks", "no such folder")),
+    "empty mask folder": (empty_masks, ("data/masks", "empty")),
+    "no table": (lambda root: (root / "meta_data.csv").unlink(), ("meta_data.csv", "no such file")),
+    "empty table": (lambda root: write_lines(root, []), ("meta_data.csv", "no column 'image'")),
+    "no rows": (lambda root: write_lines(root, ["image,mask"]), ("meta_data.csv", "no rows")),
+    "no mask column": (lambda root: write_lines(root, ["image", "a_0.png"]), ("meta_data.csv", "'mask'", "has image")),
+    "table in Latin-1": (
+        lambda root: (root / "meta_data.csv").write_bytes("image,mask\nä_0.png,ä_0.png\n".encode("latin-1")),
+        ("meta_data.csv",),
+    ),
+    # The header is row 1 and the six sound rows are 2 to 7.
+    "absent image": (add_row("d_0.png,a_0.png"), ("row 8", "images/d_0.png", "absent")),
+    "absent mask": (add_row("a_0.png,d_0.png"), ("row 8", "masks/d_0.png", "absent")),
+    "short row": (add_row("a_0.png"), ("row 8", "mask must be a plain file name", "None")),
+    "path upwards": (add_row("../secret.png,a_0.png"), ("row 8", "plain file name", "'../secret.png'")),
+    "absolute path": (add_row("/etc/passwd,a_0.png"), ("row 8", "plain file name", "'/etc/passwd'")),
+    "path of Windows": (add_row("..\\secret.png,a_0.png"), ("row 8", "plain file name")),
+    "the folder itself": (add_row("..,a_0.png"), ("row 8", "image")),
+    "link out of the folder": (link_outside, ("row 2", "images/a_0.png", "points outside")),
+    "duplicate row": (add_row("a_0.png,a_0.png"), ("meta_data.csv", "image a_0.png stands in 2 rows")),
+    "mask of another size": (
+        lambda root: Image.new("L", (4, 8)).save(root / "masks" / "a_0.png"),
+        ("masks/a_0.png", "4x8", "a_0.png 8x8"),
+    ),
+    "coloured mask with alpha": (
+        lambda root: Image.new("RGBA", (8, 8)).save(root / "masks" / "a_0.png"),
+        ("masks/a_0.png", "mode RGBA", "8-bit grey"),
+    ),
+    "GIF by another name": (image("L", format="GIF"), ("images/a_0.png", "not a JPEG, PNG, TIFF")),
+    "zero bytes": (lambda root: (root / "images" / "a_0.png").write_bytes(b""), ("images/a_0.png", "not a JPEG")),
+    "cut within its header": (cut_header, ("images/a_0.png",)),
+    "more pixels than memory": (claim_size, ("images/a_0.png", "pixels")),
+    "16 bits": (image("I;16"), ("images/a_0.png", "mode I;16", "8-bit RGB")),
+    "CMYK": (image("CMYK", format="JPEG"), ("images/a_0.png", "mode CMYK")),
+    "palette": (image("P"), ("images/a_0.png", "mode P")),
+    "transparency": (image("RGBA"), ("images/a_0.png", "PNG of mode RGBA", "four-band TIFF")),
+    "mixed bands": (image("L"), ("data/images", "1 and 3 bands")),
+    "two scenes": (lambda root: write_lines(root, lines(root)[:5]), ("2 scene(s)", "at least 3")),
+}
+
+
+@pytest.mark.parametrize(("spoil", "parts"), BAD_FOLDERS.values(), ids=BAD_FOLDERS)
+def test_a_bad_folder_is_refused_with_its_place(data_folder: Path, spoil: Break, parts: tuple[str, ...]) -> None:
+    read(data_folder)  # sound before
+    spoil(data_folder)
+    with pytest.raises(InputError) as caught:
+        read(data_folder)
+    assert [part for part in parts if part not in str(caught.value)] == []
+
+
+def test_a_name_without_scene_needs_a_column(data_folder: Path) -> None:
+    (data_folder / "images" / "a_0.png").rename(data_folder / "images" / "picture.png")
+    write_lines(data_folder, [line.replace("a_0.png,", "picture.png,") for line in lines(data_folder)])
+    with pytest.raises(InputError, match=r"row 2: picture\.png does not start with its scene.*data\.group"):
+        read(data_folder)
+
+
+def with_column(root: Path, name: str, values: str) -> None:
+    """Adds a column to the table: one letter per image."""
+    write_lines(root, [f"{line},{value}" for line, value in zip(lines(root), [name, *values], strict=True)])
+
+
+@pytest.mark.parametrize(("column", "settings"), [("scene", {}), ("site", {"group": "site"})])
+def test_a_column_names_the_scenes(data_folder: Path, column: str, settings: dict[str, str]) -> None:
+    with_column(data_folder, column, "xyzxyz")
+    found = {pair.image.name: pair.scene for pair in read(data_folder, **settings).pairs}
+    assert found == dict(zip(["a_0.png", "a_1.png", "b_0.png", "b_1.png", "c_0.png", "c_1.png"], "xyzxyz", strict=True))
+
+
+def test_without_a_column_the_name_does(data_folder: Path) -> None:
+    assert [pair.scene for pair in read(data_folder).pairs] == ["a", "a", "b", "b", "c", "c"]
+
+
+@pytest.mark.parametrize(("values", "rule"), [("xyzxy ", "row 7: .*site"), ("", "no column 'site'; it has image, mask")])
+def test_a_column_asked_for_must_be_there_and_full(data_folder: Path, values: str, rule: str) -> None:
+    if values:
+        with_column(data_folder, "site", values)
+        write_lines(data_folder, [line.rstrip() for line in lines(data_folder)])
+    with pytest.raises(InputError, match=rule):
+        read(data_folder, group="site")
+
+
+@pytest.mark.parametrize(
+    ("mode", "suffix", "num_bands"), [("L", ".png", 1), ("RGB", ".jpg", 3), ("RGB", ".tif", 3), ("RGBA", ".tif", 4)]
+)
+def test_bands_are_counted(tmp_path: Path, write_folder: WriteFolder, mode: str, suffix: str, num_bands: int) -> None:
+    assert read(write_folder(tmp_path / "data", mode, suffix)).num_bands == num_bands
+
+
+def scene_sizes(seed: int) -> Counter[str]:
+    """Between 3 and 200 scenes of 1 to 36 images, as the real data's 190 have."""
+    rng = np.random.default_rng(seed)
+    return Counter({f"scene{i}": int(rng.integers(1, 37)) for i in range(rng.integers(3, 201))})
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_scenes_stay_whole_and_shares_come_near(seed: int) -> None:
+    sizes, config = scene_sizes(seed), SplitConfig(seed=seed)
+    split_of = split_scenes(sizes, config)
+    assert split_of.keys() == sizes.keys()  # a scene has one split, so none is in two
+    filled = Counter({split: 0 for split in SPLITS})
+    for scene, split in split_of.items():
+        filled[split] += sizes[scene]
+    assert min(filled.values()) > 0
+    # A split takes a scene only while it lacks some of its share, or else nothing would be left for an empty one.
+    for split in SPLITS:
+        assert abs(filled[split] - getattr(config, split) * sizes.total()) <= 2 * max(sizes.values())
+
+
+def test_equal_scenes_are_split_exactly() -> None:
+    # Ten scenes of 7 images at 0.6 / 0.2 / 0.2.
+    split_of = split_scenes(Counter({f"scene{i}": 7 for i in range(10)}), SplitConfig())
+    assert Counter(split_of.values()) == {"train": 6, "val": 2, "test": 2}
+
+
+@pytest.mark.parametrize("sizes", [(1, 1, 1), (1000, 1, 1), (1, 1, 1000), (500, 400, 1, 1)])
+def test_no_split_is_empty_however_uneven_the_scenes(sizes: tuple[int, ...]) -> None:
+    named = Counter({f"scene{i}": size for i, size in enumerate(sizes)})
+    for seed in range(20):
+        assert set(split_scenes(named, SplitConfig(seed=seed)).values()) == set(SPLITS)
+
+
+def test_the_split_depends_on_its_seed_and_not_on_the_order() -> None:
+    sizes = scene_sizes(0)
+    shuffled = list(sizes.items())
+    random.Random(1).shuffle(shuffled)
+    assert split_scenes(Counter(dict(shuffled)), SplitConfig()) == split_scenes(sizes, SplitConfig())
+    assert split_scenes(sizes, SplitConfig(seed=1)) != split_scenes(sizes, SplitConfig())
+
+
+def test_the_index_knows_its_splits(data_folder: Path) -> None:
+    # Three scenes, three splits: one each.
+    index = read(data_folder)
+    assert sorted(index.scenes(split) for split in SPLITS) == [["a"], ["b"], ["c"]]
+    assert {pair.scene for pair in index.pairs if pair.split == "val"} == set(index.scenes("val"))
+
+
+def reverse_rows(root: Path) -> None:
+    write_lines(root, [lines(root)[0], *reversed(lines(root)[1:])])
+
+
+def change_byte(root: Path) -> None:
+    path = root / "masks" / "c_1.png"
+    path.write_bytes(path.read_bytes() + b"\0")
+
+
+def rename_scene(root: Path) -> None:
+    with_column(root, "scene", "aabbcd")
+
+
+@pytest.mark.parametrize(
+    ("change", "same"), [(reverse_rows, True), (change_byte, False), (rename_scene, False)]
+)
+def test_the_fingerprint_covers_what_a_run_sees(data_folder: Path, change: Break, same: bool) -> None:
+    before = read(data_folder).fingerprint
+    change(data_folder)
+    assert (read(data_folder).fingerprint == before) == same
+
+
+def test_the_fingerprint_does_not_depend_on_the_place(tmp_path: Path, data_folder: Path) -> None:
+    shutil.copytree(data_folder, tmp_path / "copy")
+    assert read(tmp_path / "copy").fingerprint == read(data_folder).fingerprint
+
+
+def test_the_fingerprint_covers_the_split(data_folder: Path) -> None:
+    # With three scenes two seeds may agree by chance; of ten, some do not.
+    fingerprints = {read(data_folder, split=SplitConfig(seed=seed)).fingerprint for seed in range(10)}
+    assert 1 < len(fingerprints) <= 6  # the orders of three
+
+
+def test_max_images_takes_whole_scenes(write_folder: WriteFolder, tmp_path: Path) -> None:
+    root = write_folder(tmp_path / "data")
+    with_column(root, "scene", "abcdee")  # sizes 1, 1, 1, 1 and 2
+    for seed in range(5):
+        index = read(root, max_images=4, split=SplitConfig(seed=seed))
+        scenes = Counter(pair.scene for pair in index.pairs)
+        # Either the four single ones, or e first and two single ones; never half of e.
+        assert scenes["e"] in (0, 2)
+        assert scenes.total() == 4
+        assert index.num_available == 6
+
+
+def test_too_few_images_for_three_scenes_are_refused(data_folder: Path) -> None:
+    with pytest.raises(InputError, match="at least 3"):
+        read(data_folder, max_images=5)  # two scenes of two images
