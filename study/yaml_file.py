@@ -62,6 +62,6 @@ def read_yaml(path: Path) -> Any:
         raise InputError(f"{path}: larger than {MAX_BYTES} bytes; a study file is a page of text")
     try:
         text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 text") from error
+    except (UnicodeDecodeError, OSError) as error:
+        raise InputError(f"{path}: cannot be read as UTF-8 text ({error})") from error
     return parse_yaml(text, str(path))

@@ -62,7 +62,7 @@ def worker_pids(driver: int) -> list[int]:
         found = children.get(todo.pop(), [])
         below += found
         todo += found
-    return [pid for pid in below if b"ray::Trainable" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    return [pid for pid in below if b"ray::ResourceTrainable" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
 def results(folder: Path) -> dict[str, str]:

@@ -1,6 +1,5 @@
 import copy
 import json
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,6 @@ import yaml
 from cluster.preparation import (
     Work,
     check_free_disk,
-    num_concurrent,
     pack_stores,
     prepare,
     read_data_description,
@@ -68,7 +66,7 @@ def test_finished_trials_are_found_and_not_run_again() -> None:
     plan = work.plan()
     assert (plan.num_trials, plan.num_done, plan.num_missing) == (4, 1, 3)
     # Three more trials of the same size, at most three at a time.
-    assert plan.expected_s == pytest.approx(3 * 7.5 / min(3, num_concurrent(work.spec)))
+    assert plan.expected_s == pytest.approx(3 * 7.5 / min(3, plan.num_concurrent))
 
 
 def test_an_extended_study_keeps_what_is_done() -> None:
@@ -174,15 +172,7 @@ def test_a_disk_that_cannot_hold_the_checkpoints_is_refused(folder: Path) -> Non
     assert not (folder / "studies").exists()
 
 
-def test_trials_run_as_many_at_a_time_as_the_cores_hold() -> None:
-    cores = os.cpu_count() or 1
-    assert num_concurrent(make_study()) == cores
-    assert num_concurrent(make_study(resources={"max_concurrent": 1})) == 1
-    assert num_concurrent(make_study(resources={"max_concurrent": 1000})) == cores
-    assert num_concurrent(make_study(resources={"cpus_per_trial": 1000})) == 1  # Ray then says what is missing
-
-
 def test_the_study_as_run_is_text_for_people(folder: Path) -> None:
     work = prepare(make_study())
     write_study(work, pack_stores(work, lambda line: None))
-    assert list(yaml.safe_load((work.folder / "study.yaml").read_text()))[0] == "study"
+    assert next(iter(yaml.safe_load((work.folder / "study.yaml").read_text()))) == "study"

@@ -43,7 +43,7 @@ def test_the_demo_brings_its_own_images_and_demo_images_takes_a_folder() -> None
 
 def test_the_seed_s_study_has_the_seed_s_own_factors_and_settings() -> None:
     spec = load_study("seed_notebook", [])
-    # SCIENCE.md: 10/50/100/200 points, learning rates 1e-3/1e-4/1e-5; gamma 0 is its notebook, 2 its README's focal term.
+    # SCIENCE.md: 10/50/100/200 points, rates 1e-3/1e-4/1e-5; gamma 0 is its notebook, 2 its README's focal term.
     assert levels(spec) == {
         "points_per_image": [10, 50, 100, 200],
         "learning_rate": [1e-3, 1e-4, 1e-5],

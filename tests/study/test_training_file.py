@@ -63,5 +63,5 @@ def test_a_bad_file_is_refused_with_its_place_and_rule(tmp_path: Path, text: str
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="best.yaml: no such file"):
+    with pytest.raises(InputError, match=r"best\.yaml: no such file"):
         read_training_file(tmp_path / "best.yaml")

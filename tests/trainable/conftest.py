@@ -1,8 +1,7 @@
 """What the tests share: one tiny store and one finished trial for all that trains, one small folder for all that reads."""
 
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,20 +16,6 @@ from trainable.trial import run_trial
 torch.set_num_threads(1)
 
 WriteFolder = Callable[..., Path]
-
-
-@dataclass(frozen=True)
-class Reference:
-    """A trial that was never interrupted.
-
-    Attributes:
-        folder: the trial's directory when all was done.
-        after: number of finished epochs -> copy of the directory as a process stopped there leaves it.
-    """
-
-    config: TrainConfig
-    folder: Path
-    after: dict[int, Path]
 
 
 @pytest.fixture(scope="session")
@@ -48,16 +33,29 @@ def store(store_folder: Path) -> Store:
 
 
 @pytest.fixture(scope="session")
-def reference(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Reference:
-    """Three epochs of two steps each."""
-    config = TrainConfig(
+def config() -> TrainConfig:
+    """Three epochs of two steps each on that store."""
+    return TrainConfig(
         encoder="resnet18", weights="none", image_size=32, learning_rate=1e-3, epochs=3, batch_size=4, schedule="cosine"
     )
-    folder, after = tmp_path_factory.mktemp("reference") / "trial", {}
-    for epoch, _ in enumerate(run_trial(config, store, folder), start=1):
-        after[epoch] = folder.with_name(f"after-{epoch}")
-        shutil.copytree(folder, after[epoch])
-    return Reference(config, folder, after)
+
+
+@pytest.fixture(scope="session")
+def stopped(config: TrainConfig, store: Store, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[int, Path]]:
+    """Finished epochs -> the trial's directory as a process stopped there leaves it; 3 is never interrupted."""
+    folder = tmp_path_factory.mktemp("trial")
+    copies = {epoch: folder / f"after-{epoch}" for epoch in range(1, config.epochs + 1)}
+    for copy, _ in zip(copies.values(), run_trial(config, store, folder / "running"), strict=True):
+        shutil.copytree(folder / "running", copy)
+    yield copies
+    shutil.rmtree(folder)  # 170 MB a checkpoint
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    """A place for a trial, cleared away at once: pytest would keep it for three sessions."""
+    yield tmp_path / "trial"
+    shutil.rmtree(tmp_path / "trial", ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

@@ -29,7 +29,7 @@ MADE: dict[str, Any] = {"synthetic": {}}
         ("learning_rate", "1e-4", "must be float, got '1e-4'"),  # what YAML 1.1 makes of 1e-4 without a dot
         ("learning_rate", float("nan"), "finite"),
         ("learning_rate", float("inf"), "finite"),
-        ("learning_rate", 10**400, "at most 10"),  # an int that no float can hold
+        pytest.param("learning_rate", 10**400, "at most 10", id="an integer that no float can hold"),
         ("focal_gamma", -0.1, "at least 0"),
         ("focal_gamma", float("-inf"), "finite"),
         ("weight_decay", 1.5, "at most 1"),

@@ -103,7 +103,7 @@ BAD_FOLDERS: dict[str, tuple[Break, tuple[str, ...]]] = {
 }
 
 
-@pytest.mark.parametrize(("spoil", "parts"), BAD_FOLDERS.values(), ids=BAD_FOLDERS)
+@pytest.mark.parametrize(("spoil", "parts"), list(BAD_FOLDERS.values()), ids=BAD_FOLDERS)
 def test_a_bad_folder_is_refused_with_its_place(data_folder: Path, spoil: Break, parts: tuple[str, ...]) -> None:
     read(data_folder)  # sound before
     spoil(data_folder)
@@ -135,7 +135,9 @@ def test_without_a_column_the_name_does(data_folder: Path) -> None:
     assert [pair.scene for pair in read(data_folder).pairs] == ["a", "a", "b", "b", "c", "c"]
 
 
-@pytest.mark.parametrize(("values", "rule"), [("xyzxy ", "row 7: .*site"), ("", "no column 'site'; it has image, mask")])
+@pytest.mark.parametrize(
+    ("values", "rule"), [("xyzxy ", "row 7: .*site"), ("", "no column 'site'; it has image, mask")]
+)
 def test_a_column_asked_for_must_be_there_and_full(data_folder: Path, values: str, rule: str) -> None:
     if values:
         with_column(data_folder, "site", values)
@@ -166,7 +168,8 @@ def test_scenes_stay_whole_and_shares_come_near(seed: int) -> None:
     for scene, split in split_of.items():
         filled[split] += sizes[scene]
     assert min(filled.values()) > 0
-    # A split takes a scene only while it lacks some of its share, or else nothing would be left for an empty one.
+    # A split that has its share gets no further scene, so it exceeds it by less than one. What the two others have too
+    # much, the third lacks: less than two scenes.
     for split in SPLITS:
         assert abs(filled[split] - getattr(config, split) * sizes.total()) <= 2 * max(sizes.values())
 
@@ -212,9 +215,7 @@ def rename_scene(root: Path) -> None:
     with_column(root, "scene", "aabbcd")
 
 
-@pytest.mark.parametrize(
-    ("change", "same"), [(reverse_rows, True), (change_byte, False), (rename_scene, False)]
-)
+@pytest.mark.parametrize(("change", "same"), [(reverse_rows, True), (change_byte, False), (rename_scene, False)])
 def test_the_fingerprint_covers_what_a_run_sees(data_folder: Path, change: Break, same: bool) -> None:
     before = read(data_folder).fingerprint
     change(data_folder)

@@ -1,0 +1,74 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from trainable.config import DataConfig, InputError, SyntheticConfig
+from trainable.data import describe_data, load_index, load_store
+from trainable.scenes import SPLITS
+
+MADE = DataConfig(synthetic=SyntheticConfig(num_scenes=3, images_per_scene=2, image_size=32))
+
+
+def test_made_data_is_written_once(tmp_path: Path) -> None:
+    first = load_index(MADE, tmp_path)
+    table = first.root / "meta_data.csv"
+    written = table.stat().st_mtime_ns
+    assert load_index(MADE, tmp_path) == first
+    assert table.stat().st_mtime_ns == written
+    assert first.root.parent == tmp_path
+
+
+def test_other_made_data_lie_elsewhere(tmp_path: Path) -> None:
+    other = DataConfig(synthetic=SyntheticConfig(num_scenes=3, images_per_scene=2, image_size=32, seed=1))
+    assert load_index(other, tmp_path).root != load_index(MADE, tmp_path).root
+
+
+def test_a_folder_is_read_where_it_is(data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # root is relative to the working directory
+    index = load_index(DataConfig(root="data"), tmp_path / "cache")
+    assert [pair.image for pair in index.pairs][:2] == [Path("data/images/a_0.png"), Path("data/images/a_1.png")]
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"data\.root: .*nowhere: no such folder"):
+        load_index(DataConfig(root=str(tmp_path / "nowhere")), tmp_path)
+
+
+def test_the_description_worked_by_hand(data_folder: Path, tmp_path: Path) -> None:
+    # Every mask is all forest but one, whose left quarter is background: its split of two images has 7/8 forest.
+    mask = np.full((8, 8), 255, dtype=np.uint8)
+    mask[:, :2] = 0
+    Image.fromarray(mask).save(data_folder / "masks" / "a_0.png")
+    config = DataConfig(root=str(data_folder))
+    index = load_index(config, tmp_path)
+    described = describe_data(config, index, load_store(index, 8, tmp_path, lambda done: None))
+    assert described["source"] == str(data_folder.resolve())
+    assert described["fingerprint"] == index.fingerprint
+    assert (described["num_images"], described["num_images_available"], described["num_scenes"]) == (6, 6, 3)
+    assert (described["num_bands"], described["image_size"]) == (3, 8)
+    assert described["class_names"] == ["background", "forest"]
+    for split in SPLITS:
+        assert described["splits"][split] == {"num_images": 2, "scenes": index.scenes(split)}
+        assert described["forest_share"][split] == (7 / 8 if index.scenes(split) == ["a"] else 1.0)
+
+
+def test_the_floors_are_those_of_the_validation_split(tmp_path: Path) -> None:
+    index = load_index(MADE, tmp_path)
+    described = describe_data(MADE, index, load_store(index, 32, tmp_path, lambda done: None))
+    # All forest is right at the forest's share of pixels; forest has that IoU, background 0, and mIoU is their mean.
+    share = described["forest_share"]["val"]
+    floor = described["floors"]["all_forest"]
+    assert floor["val/accuracy"] == pytest.approx(share, abs=1e-12)
+    assert floor["val/miou"] == pytest.approx(share / 2, abs=1e-12)
+    assert described["floors"]["image_majority"]["val/accuracy"] >= floor["val/accuracy"]
+    assert described["source"] == "synthetic"
+
+
+def test_the_description_is_plain_json(tmp_path: Path) -> None:
+    index = load_index(MADE, tmp_path)
+    described = describe_data(MADE, index, load_store(index, 32, tmp_path, lambda done: None))
+    assert json.loads(json.dumps(described, allow_nan=False)) == described
