@@ -46,9 +46,9 @@ def init(arguments: argparse.Namespace) -> int:
 def validate(arguments: argparse.Namespace) -> int:
     """Check a study file and its data."""
     from cluster.preparation import prepare
-    from study.spec import load_study
+    from study.design import open_study
 
-    work = prepare(load_study(arguments.study, arguments.set))
+    work = prepare(open_study(arguments.study, arguments.set))
     _say(f"{arguments.study}: valid; {len(work.index.pairs)} images, {len(work.trials)} trials")
     return COMPLETE
 
@@ -57,10 +57,9 @@ def plan(arguments: argparse.Namespace) -> int:
     """Show what would run: cells, seeds, trials, expected time and GPU-hours."""
     from cluster.preparation import prepare
     from cluster.progress import plan_text
-    from study.design import describe_plan
-    from study.spec import load_study
+    from study.design import describe_plan, open_study
 
-    planned = prepare(load_study(arguments.study, arguments.set)).plan()
+    planned = prepare(open_study(arguments.study, arguments.set)).plan()
     _say(json.dumps(describe_plan(planned), indent=2) if arguments.format == "json" else plan_text(planned))
     return COMPLETE
 
@@ -68,9 +67,9 @@ def plan(arguments: argparse.Namespace) -> int:
 def run(arguments: argparse.Namespace) -> int:
     """Run what is missing of a study, then say what it found."""
     from cluster.tuner import run_study
-    from study.spec import load_study
+    from study.design import open_study
 
-    outcome = run_study(load_study(arguments.study, arguments.set), _say)
+    outcome = run_study(open_study(arguments.study, arguments.set), _say)
     for failure in outcome.failures:
         _say(f"failed: {failure}")
     for problem in outcome.mirror_problems:
@@ -105,10 +104,12 @@ def train(arguments: argparse.Namespace) -> int:
     from study.training_file import read_training_file
 
     trained = train_file(read_training_file(arguments.file), arguments.out, _say)
+    if trained.trained_before:
+        _say("trained already: nothing to do")
     _say(f"weights and metrics: {_shown(trained.folder)}")
     if trained.same_trial is False:
         _say("its settings, data or trainer differ from those of the trial it was exported from; so do its metrics")
-    elif trained.same_trial:
+    elif trained.same_trial and trained.same_bits is not None:
         equal = "reproduces the exported trial bit by bit"
         _say(equal if trained.same_bits else "differs from the exported trial: another machine or version of torch?")
     return COMPLETE

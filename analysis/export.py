@@ -4,11 +4,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from analysis.findings import Findings
 from analysis.runs import StudyRuns
 from analysis.wording import findings_text, printable
+from study.yaml_file import to_yaml
 from trainable.atomic import write_atomically
 from trainable.config import InputError
 
@@ -35,7 +34,7 @@ def export_best(study_dir: Path, runs: StudyRuns, findings: Findings) -> Path:
     content = {"data": runs.data_config, "training": runs.training[trial_id], "reproduces": reproduces}
     path = study_dir / "analysis" / "best.yaml"
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, _comments(findings) + yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+    write_atomically(path, _comments(findings) + to_yaml(content))
     return path
 
 

@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from cluster.resources import num_concurrent
-from study.design import Plan, Trial, list_configs, list_trials, make_plan
+from study.design import Plan, Trial, list_trials, make_plan
 from study.spec import StudySpec
-from trainable.atomic import write_atomically
+from study.yaml_file import to_yaml
+from trainable.atomic import check_parent, write_atomically
 from trainable.config import TRAINER_VERSION, InputError
 from trainable.data import describe_data, load_index, load_store
 from trainable.scenes import SPLITS, SceneIndex
@@ -60,7 +59,7 @@ def prepare(spec: StudySpec) -> Work:
     Raises:
         InputError: the data folder or a combination of levels is not as it must be, or the study was made with others.
     """
-    list_configs(spec)  # refuses impossible combinations before any file is read
+    check_parent(spec.folder, "storage")
     index = load_index(spec.data, cache_folder(spec))
     folder = spec.folder.resolve()
     _refuse_other_data(folder, index)
@@ -95,15 +94,19 @@ def write_study(work: Work, stores: dict[int, Path]) -> None:
     if not description.is_file():
         store = stores[work.trials[0].config.image_size]
         write_atomically(description, to_json(describe_data(work.spec.data, work.index, store)))
-    settings = yaml.safe_dump(work.spec.to_mapping(), sort_keys=False)
-    write_atomically(work.folder / "study.yaml", settings)
+    write_atomically(work.folder / "study.yaml", to_yaml(work.spec.to_mapping()))
     write_atomically(work.folder / "trials.json", to_json([trial.trial_id for trial in work.trials]))
 
 
 def read_data_description(folder: Path) -> dict[str, Any] | None:
     """The study's `data.json`, or None where the study is new."""
     path = folder / "data.json"
-    description: dict[str, Any] | None = json.loads(path.read_text()) if path.is_file() else None
+    if not path.is_file():
+        return None
+    try:
+        description: dict[str, Any] = json.loads(path.read_text())
+    except ValueError as error:
+        raise InputError(f"{path}: damaged ({error}); remove it and run again, it is written anew") from error
     return description
 
 

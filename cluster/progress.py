@@ -68,9 +68,11 @@ class Progress:
         return f"{self.objective.metric} {row[self.objective.metric]:.3f}"
 
     def _remaining(self) -> str:
-        left = self.num_epochs - self.epochs_done
+        if self.finished + self.failed == self.total:
+            return "all trials done"
+        left = max(1, self.num_epochs - self.epochs_done)  # a failed trial's epochs never come
         seconds = (time.monotonic() - self._started) / max(1, self.epochs_done) * left
-        return f"about {duration(seconds)} left" if left else "all trials done"
+        return f"about {duration(seconds)} left"
 
 
 def duration(seconds: float) -> str:

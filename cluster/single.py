@@ -6,6 +6,7 @@ from pathlib import Path
 from cluster.preparation import Say
 from study.design import trial_id
 from study.training_file import TrainingFile
+from trainable.atomic import check_parent
 from trainable.data import load_index, load_store
 from trainable.trial_files import read_result
 
@@ -15,13 +16,15 @@ class Trained:
     """A finished single run and how it compares with the trial that its file was exported from.
 
     Attributes:
+        trained_before: whether it was finished already, so that nothing was trained.
         same_trial: whether settings, data and trainer are those of that trial; None where the file names none.
-        same_bits: whether every metric of every epoch is equal too.
+        same_bits: whether every metric of every epoch is equal too; None where the file does not say.
     """
 
     folder: Path
+    trained_before: bool
     same_trial: bool | None
-    same_bits: bool
+    same_bits: bool | None
 
 
 def train_file(file: TrainingFile, out: Path, say: Say) -> Trained:
@@ -30,6 +33,7 @@ def train_file(file: TrainingFile, out: Path, say: Say) -> Trained:
     Raises:
         InputError: the data are not as they must be.
     """
+    check_parent(out, "--out")
     index = load_index(file.data, out / ".cache")
     identity = trial_id(file.training, index.fingerprint)
     from trainable.model import fetch_weights  # these import torch, which takes seconds
@@ -39,7 +43,8 @@ def train_file(file: TrainingFile, out: Path, say: Say) -> Trained:
     fetch_weights(file.training)
     store = load_store(index, file.training.image_size, out / ".cache", lambda done: None)
     folder = out / identity
-    for row in run_trial(file.training, open_store(store), folder):
+    trained_before = read_result(folder) is not None
+    for row in run_trial(file.training, open_store(store), folder) if not trained_before else ():
         say(
             f"epoch {row['epoch']}/{file.training.epochs}: train/loss {row['train/loss']:.4f},"
             f" val/miou {row['val/miou']:.4f}, val/accuracy {row['val/accuracy']:.4f} ({row['time/epoch_s']:.1f} s)"
@@ -47,5 +52,6 @@ def train_file(file: TrainingFile, out: Path, say: Say) -> Trained:
     result = read_result(folder)
     assert result is not None, "a trial that ended has a result"
     wanted = file.reproduces
-    same_trial = wanted.get("trial_id") == identity if wanted else None
-    return Trained(folder, same_trial, result["result_sha256"] == wanted.get("result_sha256"))
+    same_trial = wanted["trial_id"] == identity if "trial_id" in wanted else None
+    same_bits = wanted["result_sha256"] == result["result_sha256"] if "result_sha256" in wanted else None
+    return Trained(folder, trained_before, same_trial, same_bits)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from study.spec import StudySpec, Value
+from study.spec import StudySpec, Value, find_study, load_study
 from trainable.config import TRAINER_VERSION, InputError, TrainConfig, from_mapping
 
 MAX_TRIALS = 100_000
@@ -62,6 +62,20 @@ class Plan:
     def num_missing(self) -> int:
         """Trials still to run."""
         return self.num_trials - self.num_done
+
+
+def open_study(name: str, overrides: list[str]) -> StudySpec:
+    """Reads a study file, or one of the catalog by its name, and checks that a run can have every cell of it.
+
+    Raises:
+        InputError: one line with the file, the field, the rule and the remedy.
+    """
+    spec = load_study(name, overrides)
+    try:
+        list_configs(spec)
+    except InputError as error:
+        raise InputError(f"{find_study(name)}: {error}") from error
+    return spec
 
 
 def list_cells(spec: StudySpec) -> list[dict[str, Value]]:

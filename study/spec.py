@@ -16,8 +16,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from study.explain import explain
 from study.yaml_file import parse_yaml, read_yaml
 from trainable.config import (
     METRIC_NAMES,
@@ -27,7 +28,7 @@ from trainable.config import (
     check_name,
     check_value,
     from_mapping,
-    nearest,
+    known_or_nearest,
 )
 
 CATALOG = Path(__file__).parent / "catalog"
@@ -80,10 +81,12 @@ class Objective(_Section):
     at: Literal["last", "best"] = "last"
     margin: float = Field(default=0.01, ge=0, le=1)
 
-    @model_validator(mode="after")
-    def _metric_exists(self) -> "Objective":
-        check_name(self.metric, METRICS, f"metric: {self.metric}", "metric")
-        return self
+    @field_validator("metric")
+    @classmethod
+    def _metric_exists(cls, metric: str) -> str:
+        if metric not in METRICS:
+            raise ValueError(f"no such metric, got {metric}{known_or_nearest(metric, METRICS)}")
+        return metric
 
 
 class Resources(_Section):
@@ -167,14 +170,16 @@ def parse_study(mapping: dict[str, Any], where: str) -> StudySpec:
     try:
         return StudySpec.model_validate(mapping)
     except ValidationError as error:
-        raise InputError(f"{where}: {_explain(error)}") from error
+        raise InputError(f"{where}: {explain(error, StudySpec)}") from error
 
 
 def find_study(name: str) -> Path:
     """The path of a study file: a path as given, or a name of the catalog."""
     path = Path(name)
-    if path.is_file() or path.suffix in (".yaml", ".yml"):
+    if path.is_file():
         return path
+    if path.suffix in (".yaml", ".yml"):
+        raise InputError(f"{path}: no such file")
     names = sorted(entry.stem for entry in CATALOG.glob("*.yaml"))
     check_name(name, names, f"{name}: no such file, and in the catalog", "study")
     return CATALOG / f"{name}.yaml"
@@ -190,7 +195,7 @@ def _check_setting(name: str, value: object, where: str) -> None:
 
 def _apply_override(mapping: dict[str, Any], override: str) -> None:
     path, separator, text = override.partition("=")
-    if not separator or not path:
+    if not separator or not all(path.split(".")):
         raise InputError(f"--set {override}: must be a.b=value, as in training.epochs=2")
     *sections, last = path.split(".")
     for section in sections:
@@ -198,28 +203,3 @@ def _apply_override(mapping: dict[str, Any], override: str) -> None:
         if not isinstance(mapping, dict):
             raise InputError(f"--set {override}: {section} is a value, not a section")
     mapping[last] = parse_yaml(text, f"--set {path}")
-
-
-def _explain(error: ValidationError) -> str:
-    """The first problem of a ValidationError in one line: field, rule, value, remedy."""
-    problems = error.errors(include_url=False)
-    # A mistyped key explains the key that is missing, not the other way round.
-    problem = next((each for each in problems if each["type"] == "extra_forbidden"), problems[0])
-    place = ".".join(str(part) for part in problem["loc"] if part not in ("int", "float", "str"))
-    if problem["type"] == "extra_forbidden":
-        return f"{place}: no such key{nearest(str(problem['loc'][-1]), _keys_at(problem['loc'][:-1]))}"
-    cause = problem.get("ctx", {}).get("error")
-    if isinstance(cause, InputError) and str(cause).partition(".")[0] in ("data", "training", "parameters"):
-        return str(cause)  # names its place by itself
-    message = str(cause) if cause else f"{problem['msg'][0].lower()}{problem['msg'][1:]}, got {problem['input']!r}"
-    return f"{place}: {message}" if place else message
-
-
-def _keys_at(location: tuple[int | str, ...]) -> list[str]:
-    """The keys that a section allows."""
-    model: Any = StudySpec
-    for part in location:
-        if part == "parameters":
-            return list(Parameter.model_fields)
-        model = model.model_fields[part].annotation
-    return list(model.model_fields)

@@ -45,4 +45,7 @@ def read_training_file(path: Path) -> TrainingFile:
 def _reproduces(path: Path, section: object) -> dict[str, Any]:
     if not isinstance(section, dict):
         raise InputError(f"{path}: reproduces: must name the trial that the file was exported from, got {section!r}")
+    for key in ("trial_id", "result_sha256"):
+        if not isinstance(section.get(key, ""), str):
+            raise InputError(f"{path}: reproduces.{key}: must be str, got {section[key]!r}; put it in quotes")
     return section

@@ -1,42 +1,81 @@
-"""Reading YAML as a study file means it: `1e-3` is a number, a key stands once, nothing is an alias or an object."""
+"""YAML as a study file means it: `1e-3` is a number, a key stands once, nothing is an alias, a date or an object."""
 
 import re
 from collections.abc import Hashable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 
 from trainable.config import InputError
 
-MAX_BYTES = 1_000_000
-_FLOAT = r"[-+]?(?:\d[\d_]*)(?:\.\d*)?(?:[eE][-+]?\d+)|[-+]?(?:\d[\d_]*)?\.\d+(?:[eE][-+]?\d+)?|[-+]?\d[\d_]*\."
+MAX_BYTES = 100_000
+MAX_DEPTH = 20
+
+# PyYAML follows YAML 1.1, where 1e-3 lacks a point and is text, 010 is eight and 1:30 is ninety.
+_FLOAT = r"""[-+]?\d[\d_]*(?:\.\d*)?[eE][-+]?\d+ | [-+]?(?:\d[\d_]*)?\.\d+(?:[eE][-+]?\d+)? | [-+]?\d[\d_]*\.
+    | [-+]?\.inf | \.nan"""
+_INT = r"[-+]?(?:0|[1-9][\d_]*)"
+_NUMBERS = {"tag:yaml.org,2002:float": _FLOAT, "tag:yaml.org,2002:int": _INT}
 
 
 class StudyLoader(yaml.SafeLoader):
     """PyYAML's safe loader without its traps."""
 
+    depth = 0
+
     def compose_node(self, parent: Any, index: Any) -> Any:
-        """Refuses aliases: nested ones make a small file expand without end, and a study needs none."""
+        """Refuses aliases and deep nesting: a small file could expand without end, and a study needs neither."""
+        mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
         if self.check_event(yaml.AliasEvent):
-            event = self.peek_event()  # type: ignore[no-untyped-call]
-            raise yaml.composer.ComposerError(None, None, "aliases (*name) are not allowed", event.start_mark)
-        return super().compose_node(parent, index)
+            _refuse("aliases (*name) are not allowed", mark)
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            _refuse(f"nested more than {MAX_DEPTH} deep", mark)
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+    def construct_object(self, node: Any, deep: bool = False) -> Any:
+        """Names the line of a value that its tag does not fit."""
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, AttributeError, IndexError, TypeError) as error:
+            raise _problem(f"{str(node.value)[:40]!r} is no {node.tag.rpartition(':')[2]}", node.start_mark) from error
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
         """Refuses a key that stands twice; PyYAML would let the last one win."""
         seen = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
-            if not isinstance(key, str) or key in seen:
-                problem = f"{key!r} stands twice" if key in seen else f"the key {key!r} is not a name"
-                raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
+            if not isinstance(key, str):
+                _refuse(f"the key {key!r} is not a name", key_node.start_mark)
+            if key in seen:
+                _refuse(f"{key!r} stands twice", key_node.start_mark)
             seen.add(key)
         return super().construct_mapping(node, deep)
 
+    def refuse_date(self, node: yaml.ScalarNode) -> NoReturn:
+        """Nothing in a study is a date, and PyYAML takes `2020-01-02` for one."""
+        _refuse(f"{node.value} is a date; put it in quotes", node.start_mark)
 
-# PyYAML follows YAML 1.1, where 1e-3 lacks a point and is a string.
-StudyLoader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(f"^(?:{_FLOAT})$"), list("-+0123456789."))
+
+class StudyDumper(yaml.SafeDumper):
+    """Puts text in quotes where `StudyLoader`, or any reader of YAML 1.1, would read a number."""
+
+
+def _teach_numbers() -> None:
+    StudyLoader.yaml_implicit_resolvers = {
+        first: [(tag, pattern) for tag, pattern in resolvers if tag not in _NUMBERS]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+    for tool in (StudyLoader, StudyDumper):
+        for tag, pattern in _NUMBERS.items():
+            tool.add_implicit_resolver(tag, re.compile(f"^(?:{pattern})$", re.VERBOSE), list("-+0123456789."))
+
+
+_teach_numbers()
+StudyLoader.add_constructor("tag:yaml.org,2002:timestamp", StudyLoader.refuse_date)
 
 
 def parse_yaml(text: str, where: str) -> Any:
@@ -54,8 +93,17 @@ def parse_yaml(text: str, where: str) -> Any:
         raise InputError(f"{where}: not YAML: {str(error).splitlines()[0]}") from error
 
 
+def to_yaml(value: object) -> str:
+    """YAML that `parse_yaml` reads back as the same value, keys in their order."""
+    return yaml.dump(value, Dumper=StudyDumper, sort_keys=False, allow_unicode=True)
+
+
 def read_yaml(path: Path) -> Any:
-    """Reads a YAML file of a sane size."""
+    """Reads a YAML file of a sane size.
+
+    Raises:
+        InputError: no such file, too large, not text, or not YAML as we allow it.
+    """
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     if path.stat().st_size > MAX_BYTES:
@@ -65,3 +113,11 @@ def read_yaml(path: Path) -> Any:
     except (UnicodeDecodeError, OSError) as error:
         raise InputError(f"{path}: cannot be read as UTF-8 text ({error})") from error
     return parse_yaml(text, str(path))
+
+
+def _problem(text: str, mark: Any) -> yaml.constructor.ConstructorError:
+    return yaml.constructor.ConstructorError(None, None, text, mark)
+
+
+def _refuse(text: str, mark: Any) -> NoReturn:
+    raise _problem(text, mark)

@@ -7,6 +7,19 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from trainable.config import InputError
+
+
+def check_parent(path: Path, where: str) -> None:
+    """Refuses a path that cannot become a folder, before anything is computed for it.
+
+    Raises:
+        InputError: something on the way to it is a file.
+    """
+    existing = next(each for each in (path, *path.absolute().parents) if each.exists())
+    if not existing.is_dir():
+        raise InputError(f"{where}: {existing} is a file; name another folder")
+
 
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Writes aside, syncs and renames, so that a reader sees the old file or the new one, also after a power cut."""

@@ -32,6 +32,10 @@ MAX_SCENE_PIXELS = 4_000_000
 class InputError(ValueError):
     """Bad input from the user: one line with the place, the rule and the remedy. The command line exits with 2."""
 
+    def __init__(self, message: str) -> None:
+        # Names come from files and may hold line breaks or a terminal's control characters.
+        super().__init__("".join(each if each.isprintable() else repr(each)[1:-1] for each in message))
+
 
 def _knob(
     default: Any = ...,
@@ -102,6 +106,8 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         check_fields(self, "data")
+        if self.root == "":
+            raise InputError("data.root: must name a folder, got ''")
         if (self.root is None) == (self.synthetic is None):
             raise InputError("data: give either root (a folder of images) or synthetic (made data), one of the two")
 
@@ -205,8 +211,13 @@ def check_name(name: str, allowed: typing.Iterable[str], where: str, what: str =
     """Refuses a name that is not among the allowed ones, with the nearest of them as a hint."""
     allowed = list(allowed)
     if name not in allowed:
-        hint = nearest(name, allowed) or f"; known: {', '.join(allowed)}"
-        raise InputError(f"{where}: no such {what}{hint}")
+        raise InputError(f"{where}: no such {what}{known_or_nearest(name, allowed)}")
+
+
+def known_or_nearest(name: str, allowed: typing.Iterable[str]) -> str:
+    """The nearest allowed name as a hint, or all of them where none is near."""
+    allowed = list(allowed)
+    return nearest(name, allowed) or f"; known: {', '.join(allowed)}"
 
 
 def nearest(name: str, allowed: typing.Iterable[str]) -> str:

@@ -13,7 +13,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from trainable.config import DataConfig, InputError, SplitConfig
 from trainable.randomness import derive_seed
@@ -24,6 +24,7 @@ FORMATS = ("JPEG", "PNG", "TIFF")
 IMAGE_BANDS = {"L": 1, "RGB": 3, "RGBA": 4}
 MASK_MODES = ("1", "L", "RGB")
 META_DATA = "meta_data.csv"
+MAX_NAME_BYTES = 255  # what file systems allow
 
 
 @dataclass(frozen=True)
@@ -113,10 +114,13 @@ def _read_rows(root: Path, group: str) -> list[ImagePair]:
     table = root / META_DATA
     if not table.is_file():
         raise InputError(f"{table}: no such file; write one with the columns image,mask (and scene)")
-    with table.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        _check_columns(table, reader.fieldnames or [], group)
-        pairs = [_read_row(root, table, number, row, group) for number, row in enumerate(reader, start=2)]
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            _check_columns(table, reader.fieldnames or [], group)
+            pairs = [_read_row(root, table, number, row, group) for number, row in enumerate(reader, start=2)]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{table}: not a UTF-8 csv file ({error}); save it as one") from error
     _check_unique(table, pairs)
     return sorted(pairs, key=lambda pair: pair.image.name)
 
@@ -141,7 +145,7 @@ def _read_row(root: Path, table: Path, number: int, row: dict[str, str], group: 
 
 def _member(root: Path, folder: str, name: str | None, where: str) -> Path:
     """The file `root/folder/name`, refused where it is absent or would leave the folder."""
-    if not name or Path(name).name != name or "\\" in name:
+    if not name or Path(name).name != name or "\\" in name or len(name.encode()) > MAX_NAME_BYTES:
         raise InputError(f"{where}: {folder[:-1]} must be a plain file name inside {folder}/, got {name!r}")
     path = root / folder / name
     if not path.is_file():
@@ -203,8 +207,8 @@ def read_header(path: Path) -> tuple[tuple[int, int], str, str]:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path, formats=FORMATS) as image:
                 return image.size, image.mode, str(image.format)
-    except UnidentifiedImageError as error:
-        raise InputError(f"{path}: not a {', '.join(FORMATS)} image; convert it or remove its row") from error
+    except (OSError, SyntaxError, ValueError) as error:
+        raise InputError(f"{path}: not a whole {', '.join(FORMATS)} image; replace it or remove its row") from error
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise InputError(f"{path}: more than {Image.MAX_IMAGE_PIXELS} pixels; cut it into smaller images") from error
 

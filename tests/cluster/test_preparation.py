@@ -76,12 +76,6 @@ def test_an_extended_study_keeps_what_is_done() -> None:
     assert (len(work.trials), set(work.measured_s)) == (9, {done})
 
 
-def test_an_impossible_combination_is_refused_before_any_image_is_read() -> None:
-    levels = {"points_per_image": {"role": "scientific", "values": [2, 2000]}}
-    with pytest.raises(InputError, match="2000 is more than the 1024 pixels"):
-        prepare(make_study(parameters=levels, data={"root": "absent"}))
-
-
 def test_made_data_are_made_once(folder: Path) -> None:
     spec = make_study(data={"synthetic": {"num_scenes": 3, "images_per_scene": 1, "image_size": 32}})
     first = prepare(spec)

@@ -9,7 +9,17 @@ from typing import Any
 
 import pytest
 
-from study.design import MAX_TRIALS, Trial, describe_plan, estimate_s, list_cells, list_configs, list_trials, make_plan
+from study.design import (
+    MAX_TRIALS,
+    Trial,
+    describe_plan,
+    estimate_s,
+    list_cells,
+    list_configs,
+    list_trials,
+    make_plan,
+    open_study,
+)
 from study.design import trial_id as identify
 from study.spec import StudySpec, parse_study
 from trainable.config import InputError, TrainConfig
@@ -210,3 +220,8 @@ def test_a_plan_is_plain_json() -> None:
     described = json.loads(json.dumps(describe_plan(plan)))
     assert (described["num_trials"], described["num_missing"], described["seeds"]) == (8, 8, [7, 3])
     assert described["expected_s"] == plan.expected_s
+
+
+def test_an_impossible_combination_names_the_study_file() -> None:
+    with pytest.raises(InputError, match=r"demo.yaml: training.points_per_image: 5000 is more than the 4096 pixels"):
+        open_study("demo", ["parameters.points_per_image.values=[2, 5000]"])

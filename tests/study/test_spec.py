@@ -261,6 +261,7 @@ def test_reading_and_overriding_leave_the_file_as_it_is(example: str) -> None:
 def test_a_study_is_found_by_path_or_by_name_of_the_catalog(example: str) -> None:
     assert find_study(example) == Path(example)
     assert find_study("demo").name == "demo.yaml"
-    assert find_study("absent.yaml") == Path("absent.yaml")  # reading it says that there is no such file
+    with pytest.raises(InputError, match=r"^absent.yaml: no such file$"):
+        find_study("absent.yaml")
     with pytest.raises(InputError, match=r"^dmo: .*did you mean demo\?$"):
         find_study("dmo")

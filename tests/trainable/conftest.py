@@ -1,4 +1,4 @@
-"""What the tests share: one tiny store and one finished trial for all that trains, one small folder for all that reads."""
+"""What the tests share: a tiny store and one finished trial for all that trains, a small folder for all that reads."""
 
 import shutil
 from collections.abc import Callable, Iterator

@@ -19,7 +19,7 @@ def make_run(seed: int) -> Run:
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 2, 1))
     for parameter in model.parameters():
         nn.init.normal_(parameter, generator=generator)
-    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = model.to(memory_format=torch.channels_last)
     return model, torch.optim.Adam(model.parameters(), lr=0.01, weight_decay=1e-3, fused=True)
 
 

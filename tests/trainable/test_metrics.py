@@ -134,4 +134,4 @@ def test_floors_worked_by_hand() -> None:
 
 def test_a_tie_counts_as_forest() -> None:
     masks = np.array([[[1, 0]], [[0, 0]]], dtype=np.uint8)
-    assert floors(masks)["image_majority"]["accuracy"] == 0.75  # 1 of 2, and 2 of 2
+    assert floors(masks)["image_majority"]["iou_forest"] == 0.5  # one pixel right, one too many; else 0

@@ -22,7 +22,7 @@ def pack(root: Path, image_size: int = 8) -> Store:
 
 
 def test_masks_are_split_at_128(data_folder: Path) -> None:
-    # The values of a JPEG mask, 0 to 9 and 246 to 255, and both sides of the threshold. As PNG, which keeps them exactly.
+    # The values of a JPEG mask, 0 to 9 and 246 to 255, and both sides of the threshold; as PNG, which keeps them.
     values = np.array([*range(10), *range(246, 256), 127, 128], dtype=np.uint8)
     mask = np.zeros((8, 8), dtype=np.uint8)
     mask.flat[: values.size] = values
@@ -49,14 +49,15 @@ def test_images_keep_their_values_at_their_own_size(data_folder: Path) -> None:
 
 
 def test_resizing_keeps_masks_sharp_and_images_smooth(data_folder: Path) -> None:
-    # Left half black, right half white, 8 -> 4 px: a bilinear image may be grey at the seam, a mask has no grey.
-    halves = np.zeros((8, 8), dtype=np.uint8)
-    halves[:, 4:] = 255
-    Image.fromarray(halves).convert("RGB").save(data_folder / "images" / "a_0.png")
-    Image.fromarray(halves).save(data_folder / "masks" / "a_0.png")
+    # 8 -> 4 px: a mask takes the pixel nearest to each new centre, which Pillow rounds to rows and columns 1, 3, 5, 7;
+    # a smoothed mask would lose the single pixel. The image, black and white halves, is grey on both sides of its seam.
+    mask, halves = np.zeros((8, 8), dtype=np.uint8), np.zeros((8, 8, 3), dtype=np.uint8)
+    mask[1, 5] = halves[:, 4:] = 255
+    Image.fromarray(mask).save(data_folder / "masks" / "a_0.png")
+    Image.fromarray(halves).save(data_folder / "images" / "a_0.png")
     store = pack(data_folder, image_size=4)
     assert store.images.shape == (6, 4, 4, 3)
-    assert store.masks[0].tolist() == [[0, 0, 1, 1]] * 4
+    assert np.argwhere(store.masks[0]).tolist() == [[0, 2]]
     assert 0 < store.images[0, 0, 1, 0] < 128 < store.images[0, 0, 2, 0] < 255
 
 
@@ -113,19 +114,11 @@ def test_a_truncated_image_is_refused_and_nothing_left(
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
 
-def test_packing_twice_writes_once(data_folder: Path) -> None:
-    pack(data_folder)
-    files = sorted((data_folder.parent / "cache").rglob("*.*"))
-    times = [path.stat().st_mtime_ns for path in files]
-    pack(data_folder)
-    assert len(files) == 3
-    assert [path.stat().st_mtime_ns for path in files] == times
-
-
-def test_progress_counts_every_image(data_folder: Path, tmp_path: Path) -> None:
-    seen: list[int] = []
-    pack_store(read_index(DataConfig(root=str(data_folder)), data_folder), 8, tmp_path / "store", seen.append)
-    assert seen == [1, 2, 3, 4, 5, 6]
+def test_packing_twice_packs_once(data_folder: Path, tmp_path: Path) -> None:
+    index, seen = read_index(DataConfig(root=str(data_folder)), data_folder), list[int]()
+    for _ in range(2):
+        pack_store(index, 8, tmp_path / "store", seen.append)
+    assert seen == [1, 2, 3, 4, 5, 6]  # progress, image by image, of the first time
 
 
 def test_the_path_tells_data_and_sizes_apart(data_folder: Path, tmp_path: Path) -> None:

@@ -169,9 +169,7 @@ def test_other_bands_by_their_own_statistics(store: Store) -> None:
     # One band; training images all black and all white: mean and standard deviation 1/2. Validation does not count.
     images = np.zeros((3, 4, 4, 1), dtype=np.uint8)
     images[1], images[2] = 255, 77
-    grey = replace(
-        store, images=images, splits={"train": np.array([0, 1]), "val": np.array([2]), "test": np.array([2])}
-    )
+    grey = replace(store, images=images, splits={"train": np.array([0, 1]), "val": np.array([2])})
     mean, deviation = band_statistics(grey)
     assert mean.tolist() == [0.5]
     assert deviation.tolist() == [0.5]

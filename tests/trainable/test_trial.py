@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from trainable.trial_files import Row, read_result, read_rows, result_hash
 IN_ANOTHER_PROCESS = """
 import json, sys
 from pathlib import Path
+from typing import Any
 from trainable.config import TrainConfig, from_mapping
 from trainable.store import open_store
 from trainable.trial import run_trial
@@ -121,7 +123,7 @@ def test_a_finished_trial_yields_its_last_row_and_trains_nothing(
 @pytest.mark.parametrize("change", [{"seed": 1}, {"learning_rate": 2e-3}, {"epochs": 4}])
 @pytest.mark.parametrize("num_done", [1, 3])
 def test_another_config_is_refused(
-    config: TrainConfig, store: Store, stopped: dict[int, Path], num_done: int, change: dict[str, int]
+    config: TrainConfig, store: Store, stopped: dict[int, Path], num_done: int, change: dict[str, Any]
 ) -> None:
     rows = read_rows(stopped[num_done])
     with pytest.raises(InputError, match=f"after-{num_done}: holds a trial with other settings"):

@@ -1,4 +1,3 @@
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,9 @@ from trainable.tune_trainable import Trainable
 
 
 @pytest.fixture(autouse=True)
-def _logs_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _logs_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ray makes a log folder for each Trainable, in the home directory unless told otherwise."""
     monkeypatch.setattr("ray.tune.trainable.trainable.DEFAULT_STORAGE_PATH", str(tmp_path / "ray"))
-    yield
 
 
 def as_trial(config: TrainConfig, store_folder: Path, folder: Path) -> dict[str, Any]:
@@ -30,7 +28,7 @@ def test_an_actor_takes_over_another_trial_and_nothing_leaks(
     mine = as_trial(config, store_folder, folder / "mine")
     other_config = replace(config, seed=1, epochs=1, focal_gamma=2.0)
     other = as_trial(other_config, store_folder, folder / "other")
-    actor = Trainable(config=mine)
+    actor: Any = Trainable(config=mine)
     assert actor.train()["done"] is False  # one of three epochs
     assert actor.reset(other)
     assert actor.train()["done"] is True
@@ -46,7 +44,7 @@ def test_an_actor_takes_over_another_trial_and_nothing_leaks(
 def test_a_finished_trial_is_done_at_its_first_step(
     config: TrainConfig, store_folder: Path, stopped: dict[int, Path]
 ) -> None:
-    actor = Trainable(config=as_trial(config, store_folder, stopped[3]))
+    actor: Any = Trainable(config=as_trial(config, store_folder, stopped[3]))
     row = actor.train()
     actor.stop()
     assert (row["done"], row["epoch"]) == (True, 3)
