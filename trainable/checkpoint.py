@@ -25,6 +25,8 @@ _NAME = re.compile(r"state-(\d{6})-([0-9a-f]{64})\.npz")
 def save(folder: Path, epoch: int, arrays: Arrays) -> Path:
     """Publishes the state after `epoch` and removes the older ones."""
     folder.mkdir(parents=True, exist_ok=True)
+    for abandoned in folder.glob(".writing-*"):  # by a killed writer; a trial has one at a time
+        abandoned.unlink()
     scratch = folder / f".writing-{os.getpid()}"
     with scratch.open("wb") as file:
         np.savez(file, allow_pickle=False, **arrays)
@@ -66,13 +68,21 @@ def unpack_state(arrays: Arrays, model: nn.Module, optimizer: torch.optim.Optimi
     tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
     prefix = "model/"
     model.load_state_dict({name[len(prefix) :]: value for name, value in tensors.items() if name.startswith(prefix)})
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     states: dict[int, dict[str, torch.Tensor]] = {}
     for name, tensor in tensors.items():
         kind, _, rest = name.partition("/")
         if kind == "optimizer":
             index, _, key = rest.partition("/")
-            states.setdefault(int(index), {})[key] = tensor
+            states.setdefault(int(index), {})[key] = _laid_out_like(parameters[int(index)], tensor)
     optimizer.load_state_dict({**optimizer.state_dict(), "state": states})
+
+
+def _laid_out_like(parameter: torch.Tensor, tensor: torch.Tensor) -> torch.Tensor:
+    """The same values in the parameter's memory format: fused Adam walks both by address and never looks at strides."""
+    if tensor.shape != parameter.shape:  # the step counter
+        return tensor
+    return torch.empty_like(parameter, dtype=tensor.dtype, device=tensor.device, requires_grad=False).copy_(tensor)
 
 
 def _sha256(path: Path) -> str:

@@ -241,7 +241,8 @@ def _field_types(cls: type) -> dict[str, Any]:
 
 def _as_float(cls: type, name: str, value: Any) -> Any:
     """2 for a float setting becomes 2.0, so that one value has one spelling and one identity."""
-    is_plain_int = isinstance(value, int) and not isinstance(value, bool)
+    # Beyond 2^53 a float is another number; the ranges refuse it as the integer that it is.
+    is_plain_int = isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**53
     return float(value) if is_plain_int and _field_types(cls)[name] is float else value
 
 
@@ -258,8 +259,8 @@ def _check_range(rule: Mapping[str, Any], value: float, where: str) -> None:
     if value != value or value in (float("inf"), float("-inf")):
         raise InputError(f"{where}: must be a finite number, got {value}")
     if rule["above"] is not None and value <= rule["above"]:
-        raise InputError(f"{where}: must be greater than {rule['above']:g}, got {value:g}")
+        raise InputError(f"{where}: must be greater than {rule['above']:g}, got {value}")
     if rule["minimum"] is not None and value < rule["minimum"]:
-        raise InputError(f"{where}: must be at least {rule['minimum']:g}, got {value:g}")
+        raise InputError(f"{where}: must be at least {rule['minimum']:g}, got {value}")
     if rule["maximum"] is not None and value > rule["maximum"]:
-        raise InputError(f"{where}: must be at most {rule['maximum']:g}, got {value:g}")
+        raise InputError(f"{where}: must be at most {rule['maximum']:g}, got {value}")

@@ -1,5 +1,6 @@
 """A torchvision ResNet encoder with a lean U-Net decoder."""
 
+import pickle
 from typing import cast
 
 import torch
@@ -86,11 +87,11 @@ def fetch_weights(config: TrainConfig) -> None:
     weights = torchvision.models.get_model_weights(config.encoder)[IMAGENET_WEIGHTS]
     try:
         weights.get_state_dict(progress=False, check_hash=True)
-    except OSError as error:
+    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
         cache = f"{torch.hub.get_dir()}/checkpoints"
         raise InputError(
-            f"training.weights: {weights.url} cannot be downloaded ({error}); put the file into {cache},"
-            f" or set training.weights to none (random initial weights)"
+            f"training.weights: {weights.url} cannot be downloaded, or its copy is damaged ({error});"
+            f" put the file into {cache}, or set training.weights to none (random initial weights)"
         ) from error
 
 

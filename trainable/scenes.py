@@ -95,10 +95,8 @@ def split_scenes(num_images: Counter[str], config: SplitConfig) -> dict[str, str
     wanted = {split: getattr(config, split) * num_images.total() for split in SPLITS}
     assigned: dict[str, str] = {}
     filled: Counter[str] = Counter()
-    for position, scene in enumerate(scenes):
-        empty = [split for split in SPLITS if not filled[split]]
-        only_empty = len(scenes) - position <= len(empty)
-        split = max(empty if only_empty else SPLITS, key=lambda name: 1 - filled[name] / wanted[name])
+    for scene in scenes:
+        split = max(SPLITS, key=lambda name: 1 - filled[name] / wanted[name])  # 1 for one that is still empty
         assigned[scene] = split
         filled[split] += num_images[scene]
     return assigned
@@ -118,7 +116,7 @@ def _read_rows(root: Path, group: str) -> list[ImagePair]:
         with table.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
             _check_columns(table, reader.fieldnames or [], group)
-            pairs = [_read_row(root, table, number, row, group) for number, row in enumerate(reader, start=2)]
+            pairs = [_read_row(root, table, reader.line_num, row, group) for row in reader]
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{table}: not a UTF-8 csv file ({error}); save it as one") from error
     _check_unique(table, pairs)

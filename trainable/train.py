@@ -70,6 +70,8 @@ class TrainingRun:
             scores = {
                 f"val/{name}": value for name, value in {**dataset_metrics(counts), **image_metrics(counts)}.items()
             }
+            if not math.isfinite(nll):
+                raise FloatingPointError(f"diverged in epoch {self.epoch}: the validation loss is {nll}")
             timing = {"time/epoch_s": time.perf_counter() - started}
             yield EpochResult(self.epoch, {"train/loss": loss, **scores, "val/nll": nll, **timing}, counts)
 
@@ -114,7 +116,9 @@ class TrainingRun:
         """
         count = len(self.store.splits["train"])
         generator = np.random.Generator(np.random.PCG64(derive_seed(self.config.seed, "order", self.epoch)))
-        return np.array_split(generator.permutation(count), math.ceil(count / self.config.batch_size))
+        # At 32 px the encoder ends at 1 x 1: one image alone has nothing to average over, so no batch is of one.
+        num_batches = max(1, min(math.ceil(count / self.config.batch_size), count // 2))
+        return np.array_split(generator.permutation(count), num_batches)
 
     @torch.no_grad()
     def _evaluate(self, split: str) -> tuple[Counts, float]:

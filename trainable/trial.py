@@ -36,6 +36,8 @@ def _train(config: TrainConfig, store: Store, folder: Path, rows: list[Row]) -> 
     found = checkpoint.load_latest(folder / "checkpoint")
     if found:
         run.restore(*found)
+    if len(rows) < run.epoch:
+        raise InputError(f"{folder}: metrics.jsonl has lost rows; remove the folder, and the trial is trained anew")
     rows = rows[: run.epoch]  # a row beyond the checkpoint belongs to an epoch that is about to be redone
     rewrite_rows(folder, rows)
     if run.epoch == config.epochs:  # stopped between its last checkpoint and its result

@@ -115,6 +115,11 @@ def test_nested_sections_become_configs() -> None:
     assert config.split == SplitConfig(train=0.6, val=0.2, test=0.2, seed=3)
 
 
+def test_a_message_is_one_printable_line() -> None:
+    # Names come from files: one with a line break or a terminal's escape must not forge output.
+    assert str(InputError("row 2: é\n\x1b[2J absent")) == "row 2: é\\n\\x1b[2J absent"
+
+
 def test_the_error_is_a_value_error() -> None:
     with pytest.raises(ValueError, match="epochs"):
         TrainConfig(epochs=0)

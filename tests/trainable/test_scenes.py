@@ -70,7 +70,7 @@ BAD_FOLDERS: dict[str, tuple[Break, tuple[str, ...]]] = {
     "no mask column": (lambda root: write_lines(root, ["image", "a_0.png"]), ("meta_data.csv", "'mask'", "has image")),
     "table in Latin-1": (
         lambda root: (root / "meta_data.csv").write_bytes("image,mask\nä_0.png,ä_0.png\n".encode("latin-1")),
-        ("meta_data.csv",),
+        ("meta_data.csv", "UTF-8"),
     ),
     # The header is row 1 and the six sound rows are 2 to 7.
     "absent image": (add_row("d_0.png,a_0.png"), ("row 8", "images/d_0.png", "absent")),
@@ -80,6 +80,7 @@ BAD_FOLDERS: dict[str, tuple[Break, tuple[str, ...]]] = {
     "absolute path": (add_row("/etc/passwd,a_0.png"), ("row 8", "plain file name", "'/etc/passwd'")),
     "path of Windows": (add_row("..\\secret.png,a_0.png"), ("row 8", "plain file name")),
     "the folder itself": (add_row("..,a_0.png"), ("row 8", "image")),
+    "name longer than file systems allow": (add_row(f"{'d' * 300},a_0.png"), ("row 8", "plain file name")),
     "link out of the folder": (link_outside, ("row 2", "images/a_0.png", "points outside")),
     "duplicate row": (add_row("a_0.png,a_0.png"), ("meta_data.csv", "image a_0.png stands in 2 rows")),
     "mask of another size": (
@@ -90,9 +91,12 @@ BAD_FOLDERS: dict[str, tuple[Break, tuple[str, ...]]] = {
         lambda root: Image.new("RGBA", (8, 8)).save(root / "masks" / "a_0.png"),
         ("masks/a_0.png", "mode RGBA", "8-bit grey"),
     ),
-    "GIF by another name": (image("L", format="GIF"), ("images/a_0.png", "not a JPEG, PNG, TIFF")),
-    "zero bytes": (lambda root: (root / "images" / "a_0.png").write_bytes(b""), ("images/a_0.png", "not a JPEG")),
-    "cut within its header": (cut_header, ("images/a_0.png",)),
+    "GIF by another name": (image("L", format="GIF"), ("images/a_0.png", "JPEG, PNG, TIFF image")),
+    "zero bytes": (
+        lambda root: (root / "images" / "a_0.png").write_bytes(b""),
+        ("images/a_0.png", "JPEG, PNG, TIFF image"),
+    ),
+    "cut within its header": (cut_header, ("images/a_0.png", "JPEG, PNG, TIFF image")),
     "more pixels than memory": (claim_size, ("images/a_0.png", "pixels")),
     "16 bits": (image("I;16"), ("images/a_0.png", "mode I;16", "8-bit RGB")),
     "CMYK": (image("CMYK", format="JPEG"), ("images/a_0.png", "mode CMYK")),

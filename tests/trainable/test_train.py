@@ -2,7 +2,6 @@ import copy
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -40,11 +39,8 @@ def test_two_runs_of_one_config_are_equal_to_the_last_bit(history: History, stop
     assert [metrics for metrics, _ in history] == [timeless(row) for row in read_rows(stopped[3])]
 
 
-@pytest.mark.parametrize("change", [{"seed": 1}, {"focal_gamma": 2.0}])
-def test_what_a_study_varies_changes_the_result(
-    config: TrainConfig, store: Store, history: History, change: dict[str, Any]
-) -> None:
-    other = next(TrainingRun(replace(config, **change), store).epochs())
+def test_another_seed_gives_another_result(config: TrainConfig, store: Store, history: History) -> None:
+    other = next(TrainingRun(replace(config, seed=1), store).epochs())
     assert other.metrics["train/loss"] != history[0][0]["train/loss"]
 
 
