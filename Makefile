@@ -4,6 +4,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
+# The study of a data folder bears its name: another folder is another study.
+NAME := $(shell basename '$(DATA)' | tr -c 'A-Za-z0-9._\n-' '-' | cut -c1-40)
 
 .PHONY: setup demo test test-slow check bench
 setup: $(INSTALLED)
@@ -18,7 +20,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $@
 
 demo: $(INSTALLED)
-	@$(BIN)/canopoint run $(if $(DATA),demo_images --set 'data.root=$(DATA)',demo)
+	@$(BIN)/canopoint run $(if $(DATA),demo_images --set 'data.root="$(DATA)"' --set 'study="demo-$(NAME)"',demo)
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -m "not slow and not cluster"

@@ -72,10 +72,15 @@ def run(arguments: argparse.Namespace) -> int:
     outcome = run_study(open_study(arguments.study, arguments.set), _say)
     for failure in outcome.failures:
         _say(f"failed: {failure}")
+    for trial in outcome.diverged:
+        _say(f"diverged: {trial}")
     for problem in outcome.mirror_problems:
         _say(f"not in W&B: {problem}")
     if not outcome.complete:
-        _say(f"{outcome.num_missing} of {outcome.num_trials} trials are not done; the same command continues")
+        _say(
+            f"{outcome.num_missing} of {outcome.num_trials} trials are not done; the same command continues;"
+            f" canopoint analyze {_shown(outcome.folder)} reads the others"
+        )
         return INCOMPLETE
     _say("reading the W&B runs and comparing")
     return analyze(argparse.Namespace(study_folder=outcome.folder, format="table"))
@@ -106,6 +111,8 @@ def train(arguments: argparse.Namespace) -> int:
     trained = train_file(read_training_file(arguments.file), arguments.out, _say)
     if trained.trained_before:
         _say("trained already: nothing to do")
+    if trained.diverged:
+        _say(f"{trained.diverged}; lower the learning rate")
     _say(f"weights and metrics: {_shown(trained.folder)}")
     if trained.same_trial is False:
         _say("its settings, data or trainer differ from those of the trial it was exported from; so do its metrics")

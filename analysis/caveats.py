@@ -9,6 +9,9 @@ from analysis.wording import level_text, words
 MIN_SEEDS = 3
 """Below this many seed blocks a caveat says that intervals are wide or missing."""
 
+UNCONFIRMED = "Unconfirmed: values read a bit too well, chosen on the same seeds and images; try fresh seeds."
+"""The winner's curse, for want of confirmation seeds; too well, not too high: of a loss, too low."""
+
 
 def find_caveats(runs: StudyRuns, findings: Findings) -> Iterator[Caveat]:
     """Every reason to read the findings with care, but for what the balanced table left out."""
@@ -77,5 +80,5 @@ def _scope(runs: StudyRuns, findings: Findings) -> Iterator[Caveat]:
     if not findings.floors:
         metric = runs.objective["metric"]
         yield Caveat("no_floor", f"No floor for {metric}: whether a network is worth its cost is not checked.")
-    yield Caveat("unconfirmed", "Unconfirmed: chosen and measured on the same validation images, without fresh seeds.")
+    yield Caveat("unconfirmed", UNCONFIRMED)
     yield Caveat("seeds_not_scenes", "Other scenes: no interval speaks of them; all stand on these images alone.")

@@ -1,6 +1,6 @@
 """StudyRuns -> Findings: what holds, by how much, how surely, and what to be careful about.
 
-Protocol: SCIENCE.md, "Statistics"; the confirmation phase that it asks for is not there yet, and a caveat says so.
+Protocol: docs/SCIENCE.md, comparison. No fresh seeds confirm what is chosen yet, and a caveat says so.
 """
 
 from dataclasses import replace
@@ -52,9 +52,10 @@ def _cells(grid: Grid) -> list[CellFinding]:
 
 
 def _recommended_arm(runs: StudyRuns, arms: list[Arm], factors: list[FactorFinding]) -> Arm:
+    """The best mean among the arms at the recommended levels of all factors that compare; of all, where none is."""
     wanted = {factor.name: factor.recommended_level for factor in factors}
-    best = arms[best_index([arm.value.value for arm in arms], runs.objective["mode"])]
-    return next((arm for arm in arms if arm.scientific == wanted), best)
+    matching = [arm for arm in arms if arm.scientific.items() >= wanted.items()] or arms
+    return matching[best_index([arm.value.value for arm in matching], runs.objective["mode"])]
 
 
 def _floors(runs: StudyRuns, arm: Arm) -> list[FloorFinding]:

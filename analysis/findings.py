@@ -8,7 +8,7 @@ from typing import Any
 
 from analysis.statistics import Estimate
 
-SCHEMA_VERSION = "1"
+SCHEMA_VERSION = "2"
 """Of findings.json. Raise it with every change that a reader of the file would notice."""
 
 SCIENTIFIC, NUISANCE = "scientific", "nuisance"
@@ -27,14 +27,13 @@ class CellFinding:
 
 @dataclass(frozen=True)
 class Arm:
-    """One combination of scientific levels at its best nuisance setting.
+    """One combination of scientific levels at its nuisance setting of the best mean over all seeds: one cell.
 
     Attributes:
         scientific: the scientific levels.
-        parameters: those and the nuisance setting that is best on *all* seeds; this is what is exported.
-        value: mean over seeds, each read at the setting that the *other* seeds chose.
-        readings: (num_seeds,) those values, in the order of `Findings.seeds`.
-        chosen: (num_seeds,) the nuisance setting each was read at.
+        parameters: those and the nuisance setting; of the recommended arm, this is what is exported.
+        value: the cell's mean over seeds, a little flattered: the same seeds chose the setting.
+        readings: (num_seeds,) the cell's values, in the order of `Findings.seeds`.
         run_ids: (num_seeds,) the runs they were read from.
     """
 
@@ -42,7 +41,6 @@ class Arm:
     parameters: dict[str, Any]
     value: Estimate
     readings: list[float]
-    chosen: list[dict[str, Any]]
     run_ids: list[str]
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.resources import num_concurrent
-from study.design import Plan, Trial, list_trials, make_plan
+from study.design import NUM_PARAMETERS, Plan, Trial, list_trials, make_plan
 from study.spec import StudySpec
 from study.yaml_file import to_yaml
 from trainable.atomic import check_parent, write_atomically
@@ -90,10 +90,11 @@ def _packing_progress(work: Work, size: int, say: Say) -> Callable[[int], None]:
 def write_study(work: Work, stores: dict[int, Path]) -> None:
     """Writes the study as run, its data's description and the ids of its trials into the study's folder."""
     work.folder.mkdir(parents=True, exist_ok=True)
-    description = work.folder / "data.json"
-    if not description.is_file():
-        store = stores[work.trials[0].config.image_size]
-        write_atomically(description, to_json(describe_data(work.spec.data, work.index, store)))
+    image_size = work.trials[0].config.image_size
+    known = read_data_description(work.folder)
+    if not known or known["image_size"] != image_size:
+        description = describe_data(work.spec.data, work.index, stores[image_size])
+        write_atomically(work.folder / "data.json", to_json(description))
     write_atomically(work.folder / "study.yaml", to_yaml(work.spec.to_mapping()))
     write_atomically(work.folder / "trials.json", to_json([trial.trial_id for trial in work.trials]))
 
@@ -105,7 +106,8 @@ def read_data_description(folder: Path) -> dict[str, Any] | None:
         return None
     try:
         description: dict[str, Any] = json.loads(path.read_text())
-    except ValueError as error:
+        str(description["fingerprint"]), int(description["num_images"]), int(description["image_size"])
+    except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: damaged ({error}); remove it and run again, it is written anew") from error
     return description
 
@@ -121,8 +123,9 @@ def check_free_disk(work: Work) -> None:
     Raises:
         InputError: says what is needed and what is there.
     """
-    # Weights of every trial stay (60 to 130 MB); the running ones hold weights and optimizer state, and write aside.
-    needed = 150e6 * len(work.missing) + 1e9 * num_concurrent(work.spec.resources)
+    # The weights of every trial stay. A running one holds two checkpoints for a moment, each with Adam's two moments.
+    weights = [4 * NUM_PARAMETERS[trial.config.encoder] for trial in work.missing]
+    needed = sum(weights) + 6 * max(weights) * num_concurrent(work.spec.resources) + 100e6
     existing = next(parent for parent in (work.folder, *work.folder.parents) if parent.exists())
     free = shutil.disk_usage(existing).free
     if free < needed:
@@ -138,7 +141,7 @@ def _refuse_other_data(folder: Path, index: SceneIndex) -> None:
         raise InputError(
             f"{folder}: this study was made with other data ({description['num_images']} images,"
             f" fingerprint {description['fingerprint'][:12]}) than now ({len(index.pairs)} images,"
-            f" {index.fingerprint[:12]}); give the new one another name (study: ...) or restore the data"
+            f" {index.fingerprint[:12]}); give the new one another name (--set study=NAME) or restore the data"
         )
 
 

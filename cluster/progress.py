@@ -46,6 +46,11 @@ class Progress:
         took = row["time/total_s"]
         self._say(f"{self._count()} {trial.name}: {self._score(row)} in {took:.0f} s; {self._remaining()}")
 
+    def diverged(self, trial: Trial) -> None:
+        """One trial has ended as infeasible."""
+        self.failed += 1
+        self._say(f"{self._count()} {trial.name}: DIVERGED; {self._remaining()}")
+
     def failure(self, trial: Trial, reason: str) -> None:
         """One trial has failed for good."""
         self.failed += 1

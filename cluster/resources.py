@@ -12,8 +12,8 @@ def trial_request(resources: Resources) -> dict[str, float]:
 
 
 def num_cpus() -> int:
-    """Cores of this machine."""
-    return os.cpu_count() or 1
+    """Cores that this process may use, which on a shared machine are fewer than there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def num_gpus() -> int:

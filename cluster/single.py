@@ -4,11 +4,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cluster.preparation import Say
+from cluster.resources import num_gpus
 from study.design import trial_id
 from study.training_file import TrainingFile
-from trainable.atomic import check_parent
+from trainable.atomic import check_parent, sole_user
+from trainable.config import InputError
 from trainable.data import load_index, load_store
-from trainable.trial_files import read_result
+from trainable.trial_files import Row, read_result
 
 
 @dataclass(frozen=True)
@@ -17,12 +19,14 @@ class Trained:
 
     Attributes:
         trained_before: whether it was finished already, so that nothing was trained.
+        diverged: why the run could not be finished, or nothing.
         same_trial: whether settings, data and trainer are those of that trial; None where the file names none.
         same_bits: whether every metric of every epoch is equal too; None where the file does not say.
     """
 
     folder: Path
     trained_before: bool
+    diverged: str
     same_trial: bool | None
     same_bits: bool | None
 
@@ -34,6 +38,8 @@ def train_file(file: TrainingFile, out: Path, say: Say) -> Trained:
         InputError: the data are not as they must be.
     """
     check_parent(out, "--out")
+    if file.training.device == "cuda" and not num_gpus():
+        raise InputError("training.device: cuda is asked for, but torch sees no GPU here; use cpu")
     index = load_index(file.data, out / ".cache")
     identity = trial_id(file.training, index.fingerprint)
     from trainable.model import fetch_weights  # these import torch, which takes seconds
@@ -43,15 +49,20 @@ def train_file(file: TrainingFile, out: Path, say: Say) -> Trained:
     fetch_weights(file.training)
     store = load_store(index, file.training.image_size, out / ".cache", lambda done: None)
     folder = out / identity
-    trained_before = read_result(folder) is not None
-    for row in run_trial(file.training, open_store(store), folder) if not trained_before else ():
-        say(
-            f"epoch {row['epoch']}/{file.training.epochs}: train/loss {row['train/loss']:.4f},"
-            f" val/miou {row['val/miou']:.4f}, val/accuracy {row['val/accuracy']:.4f} ({row['time/epoch_s']:.1f} s)"
-        )
+    with sole_user(folder):
+        trained_before = read_result(folder) is not None
+        for row in run_trial(file.training, open_store(store), folder) if not trained_before else ():
+            say(_epoch_line(row, file.training.epochs))
     result = read_result(folder)
     assert result is not None, "a trial that ended has a result"
     wanted = file.reproduces
     same_trial = wanted["trial_id"] == identity if "trial_id" in wanted else None
     same_bits = wanted["result_sha256"] == result["result_sha256"] if "result_sha256" in wanted else None
-    return Trained(folder, trained_before, same_trial, same_bits)
+    return Trained(folder, trained_before, result["reason"], same_trial, same_bits)
+
+
+def _epoch_line(row: Row, num_epochs: int) -> str:
+    return (
+        f"epoch {row['epoch']}/{num_epochs}: train/loss {row['train/loss']:.4f},"
+        f" val/miou {row['val/miou']:.4f}, val/accuracy {row['val/accuracy']:.4f} ({row['time/epoch_s']:.1f} s)"
+    )

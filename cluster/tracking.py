@@ -1,26 +1,36 @@
 """The W&B mirror: one run per trial, written by the driver from the trial's own `metrics.jsonl`.
 
 A mirror never disturbs training. It works in a thread of its own, and everything it shows can be shown again later:
-`catch_up` brings one trial's run to where its directory stands, whether called after each epoch or days afterwards.
+`update` brings one trial's run to where its directory stands, whether called after each epoch or days afterwards.
 """
 
 import json
+import netrc
 import os
 import queue
 import shutil
 import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlparse
 
 import wandb
 
 from cluster.preparation import Work, trial_record
 from study.design import Trial
+from study.spec import StudySpec
 from trainable.atomic import write_atomically
+from trainable.config import InputError
 from trainable.trial_files import read_result, read_rows, to_json
 
 MIRROR_FILE = "mirror.json"
+SUMMARY = ("state", "result_sha256", "time_s", "environment")
+SETTLE_S = 5.0
+MIN_RUN_BYTES = 100  # a run file starts with 7 bytes of header
 
 
 @dataclass
@@ -36,11 +46,11 @@ class Mirror:
     """Writes the trials of a study to W&B.
 
     Attributes:
-        problems: what could not be mirrored; training goes on, and the next `canopoint run` catches up.
+        problems: trial -> why it is not whole in W&B; training goes on, and the next `canopoint run` catches up.
     """
 
     work: Work
-    problems: list[str] = field(default_factory=list)
+    problems: dict[str, str] = field(default_factory=dict)
     _open: dict[str, OpenRun] = field(default_factory=dict)
     _queue: "queue.SimpleQueue[Trial | None]" = field(default_factory=queue.SimpleQueue)
 
@@ -57,17 +67,24 @@ class Mirror:
         """Shows what is still waiting, closes the runs of unfinished trials and ends W&B's service."""
         self._queue.put(None)
         self._thread.join()
-        for opened in self._open.values():
-            opened.run.finish(exit_code=1)
+        for name, opened in self._open.items():
+            with self._reporting(name):
+                opened.run.finish(exit_code=1)
         wandb.teardown()
 
     def _serve(self) -> None:
         while (trial := self._queue.get()) is not None:
-            try:
+            with self._reporting(trial.name):
                 self._catch_up(trial)
-            except Exception as error:  # reported at the end, with exit code 3: training must not notice
-                self._open.pop(trial.trial_id, None)
-                self.problems.append(f"{trial.name}: {type(error).__name__}: {error}")
+                self.problems.pop(trial.name, None)
+
+    @contextmanager
+    def _reporting(self, name: str) -> Iterator[None]:
+        """Keeps W&B's troubles for the end of the run, where they are named and lead to exit code 3."""
+        try:
+            yield
+        except Exception as error:
+            self.problems[name] = f"{type(error).__name__}: {error}"
 
     def _catch_up(self, trial: Trial) -> None:
         folder = self.work.trial_folder(trial)
@@ -85,9 +102,9 @@ class Mirror:
 
     def _start(self, trial: Trial) -> OpenRun:
         """Opens the trial's run. Offline, what an interrupted driver left of it is replaced as a whole."""
-        online = self.work.spec.tracking.mode == "online"
+        mode = self.work.spec.tracking.mode
         run_id = f"{self.work.spec.study}-{trial.trial_id}"
-        for leftover in [] if online else self.work.folder.glob(f"wandb/offline-run-*-{run_id}"):
+        for leftover in [] if mode == "online" else self.work.folder.glob(f"wandb/offline-run-*-{run_id}"):
             shutil.rmtree(leftover)
         run = wandb.init(
             project=self.work.spec.tracking.project,
@@ -96,33 +113,69 @@ class Mirror:
             group=self.work.spec.study,
             config=trial_record(self.work, trial),
             dir=str(self.work.folder),
-            mode="online" if online else "offline",
-            resume="allow" if online else None,
+            mode=mode,
+            resume="allow" if mode == "online" else None,
             reinit="create_new",
             settings=_lean_settings(),
         )
         run.define_metric("epoch")
         run.define_metric("*", step_metric="epoch")
-        return OpenRun(run, num_rows=max(0, run.step - 1) if online else 0)
+        return OpenRun(run, num_rows=max(0, run.step - 1) if mode == "online" else 0)
 
     def _finish(self, trial: Trial, result: dict[str, Any]) -> None:
         run = self._open.pop(trial.trial_id).run
-        run.summary.update({name: result[name] for name in ("state", "result_sha256", "time_s")})
-        folder = Path(run.dir).parent
+        run.summary.update({name: result[name] for name in SUMMARY if name in result})
+        path = Path(run.settings.sync_file)
         run.finish(exit_code=0)
-        record = {"run": run.id, "folder": folder.name, "result_sha256": result["result_sha256"]}
+        record = {
+            "mode": self.work.spec.tracking.mode,
+            "result_sha256": result["result_sha256"],
+            "file": str(path.relative_to(self.work.folder)),
+            "num_bytes": _settled_size(path),
+        }
         write_atomically(self.work.trial_folder(trial) / MIRROR_FILE, to_json(record))
 
 
 def is_mirrored(work: Work, trial: Trial) -> bool:
-    """Whether the trial's finished run lies whole in the study's W&B folder."""
+    """Whether the trial's finished run lies in the study's W&B folder as it was written."""
     path = work.trial_folder(trial) / MIRROR_FILE
-    if not path.is_file():
+    result = read_result(work.trial_folder(trial))
+    if not path.is_file() or not result:
         return False
     record = json.loads(path.read_text())
-    result = read_result(work.trial_folder(trial))
-    same = bool(result) and result["result_sha256"] == record["result_sha256"]  # type: ignore[index]
-    return same and (work.folder / "wandb" / record["folder"]).is_dir()
+    wanted = (result["result_sha256"], work.spec.tracking.mode)
+    run_file = work.folder / record["file"]
+    same_result = (record["result_sha256"], record["mode"]) == wanted
+    return same_result and run_file.is_file() and run_file.stat().st_size == record["num_bytes"]
+
+
+def check_login(spec: StudySpec) -> None:
+    """Refuses online tracking without a key: W&B would ask for one, and wait, in the middle of the run.
+
+    Raises:
+        InputError: neither WANDB_API_KEY nor a netrc entry for the W&B host is there.
+    """
+    if spec.tracking.mode == "offline" or os.environ.get("WANDB_API_KEY"):
+        return
+    host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
+    path = Path(os.environ.get("NETRC", Path.home() / ".netrc"))
+    if not path.is_file() or not netrc.netrc(path).authenticators(host):
+        raise InputError(
+            f"tracking.mode: online needs a W&B key for {host}; set WANDB_API_KEY or run wandb login,"
+            f" or use tracking.mode: offline"
+        )
+
+
+def _settled_size(path: Path) -> int:
+    """Bytes of a run file once W&B's service has written all of it, which may be after `finish` returns."""
+    deadline = time.monotonic() + SETTLE_S
+    size = -1
+    while time.monotonic() < deadline and (size != path.stat().st_size or size < MIN_RUN_BYTES):
+        size = path.stat().st_size
+        time.sleep(0.05)
+    if size < MIN_RUN_BYTES:
+        raise OSError(f"{path} is empty; is the disk full?")
+    return size
 
 
 def _configure_wandb(folder: Path) -> None:

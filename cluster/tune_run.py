@@ -27,8 +27,11 @@ class Reporter(tune.Callback):
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any) -> None:
         """An epoch has ended."""
         ours = self._ours(trial)
-        self.progress.epoch(ours, result)
         self.mirror(ours)
+        if "epoch" not in result:
+            self.progress.diverged(ours)
+            return
+        self.progress.epoch(ours, result)
         if result["done"]:
             self.progress.done(ours, result)
 

@@ -18,7 +18,10 @@ from cluster.progress import Progress, duration
 from cluster.resources import check_fits, num_cpus
 from study.design import Trial
 from study.spec import StudySpec
+from trainable.atomic import sole_user
 from trainable.trial_files import read_result
+
+MAX_TEMP_CHARACTERS = 20
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,7 @@ class Outcome:
         folder: the study's folder.
         num_trained: trials that reached their end in this run.
         failures: trial name and reason, for those that failed for good.
+        diverged: trial name and reason, for those that ended as infeasible in this run.
         num_missing: trials of the study that are still not done.
         mirror_problems: what W&B does not show yet.
     """
@@ -37,6 +41,7 @@ class Outcome:
     num_trials: int
     num_trained: int
     failures: list[str]
+    diverged: list[str]
     num_missing: int
     mirror_problems: list[str]
 
@@ -52,18 +57,35 @@ def run_study(spec: StudySpec, say: Say) -> Outcome:
     Raises:
         InputError: bad input; nothing was written.
     """
+    check_fits(spec.resources)
+    _check_login(spec)
     say(f"study {spec.study}: reading and checking the images")
     work = prepare(spec)
     missing = work.missing
     if missing:
-        check_fits(spec.resources)
         _fetch_weights(missing)
         check_free_disk(work)
     stores = pack_stores(work, say)
-    write_study(work, stores)
-    failures, problems = _run_trials(work, missing, stores, say)
-    left = [trial for trial in missing if not read_result(work.trial_folder(trial))]
-    return Outcome(work.folder, len(work.trials), len(missing) - len(left), failures, len(left), problems)
+    with sole_user(work.folder):
+        write_study(work, stores)
+        failures, problems = _run_trials(work, missing, stores, say)
+    results = {trial.name: read_result(work.trial_folder(trial)) for trial in missing}
+    return Outcome(
+        folder=work.folder,
+        num_trials=len(work.trials),
+        num_trained=sum(result is not None for result in results.values()),
+        failures=failures,
+        diverged=[f"{name}: {each['reason']}" for name, each in results.items() if each and each["reason"]],
+        num_missing=sum(result is None for result in results.values()),
+        mirror_problems=[f"{name}: {problem}" for name, problem in problems.items()],
+    )
+
+
+def _check_login(spec: StudySpec) -> None:
+    if spec.tracking.mode == "online":
+        from cluster.tracking import check_login  # imports wandb, which takes a second
+
+        check_login(spec)
 
 
 def _fetch_weights(missing: list[Trial]) -> None:
@@ -73,15 +95,17 @@ def _fetch_weights(missing: list[Trial]) -> None:
         fetch_weights(config)
 
 
-def _run_trials(work: Work, missing: list[Trial], stores: dict[int, Path], say: Say) -> tuple[list[str], list[str]]:
-    """Trains the missing trials and mirrors all; returns (failures, mirror problems)."""
+def _run_trials(
+    work: Work, missing: list[Trial], stores: dict[int, Path], say: Say
+) -> tuple[list[str], dict[str, str]]:
+    """Trains the missing trials and mirrors all; returns (failures, mirror problems by trial)."""
     from cluster.tracking import Mirror, is_mirrored
 
-    unmirrored = [t for t in work.trials if t not in missing and not is_mirrored(work, t)]
+    unmirrored = [t for t in work.trials if t.trial_id in work.measured_s and not is_mirrored(work, t)]
     if not missing:
         say(f"all {len(work.trials)} trials are done: nothing to train")
     if not missing and not unmirrored:
-        return [], []
+        return [], {}
     if unmirrored:
         say(f"catching up W&B on {len(unmirrored)} finished trials")
     with closing(Mirror(work)) as mirror:
@@ -120,7 +144,9 @@ def local_ray() -> Iterator[None]:
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
     import ray
 
-    scratch = tempfile.mkdtemp(prefix="canopoint-ray-")  # short: Ray's socket paths are limited to 107 characters
+    # Ray's socket paths may have 107 characters, some 60 of which are its own.
+    is_long = len(tempfile.gettempdir()) > MAX_TEMP_CHARACTERS and Path("/tmp").is_dir()
+    scratch = tempfile.mkdtemp(prefix="canopoint-ray-", dir="/tmp" if is_long else None)
     try:
         ray.init(
             address="local",

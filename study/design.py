@@ -13,8 +13,9 @@ from trainable.config import TRAINER_VERSION, InputError, TrainConfig, from_mapp
 
 MAX_TRIALS = 100_000
 
-# Forward GFLOP per image at 256 x 256 (docs/DESIGN.md, compute); a training step costs three forward passes.
+# Forward GFLOP per image at 256 x 256, 2 FLOP a multiply-add; a training step costs three forward passes.
 FORWARD_GFLOP = {"resnet18": 10.8, "resnet34": 15.7, "resnet50": 21.3}
+NUM_PARAMETERS = {"resnet18": 14.3e6, "resnet34": 24.4e6, "resnet50": 32.5e6}
 # Sustained float32 rates that a plan assumes until a trial of the study has been timed.
 CPU_GFLOP_PER_S = 50.0  # per thread
 GPU_GFLOP_PER_S = 10_000.0

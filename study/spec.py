@@ -77,8 +77,8 @@ class Objective(_Section):
     """
 
     metric: str = "val/miou"
-    mode: Literal["max", "min"] = "max"
-    at: Literal["last", "best"] = "last"
+    mode: Literal["max"] = "max"  # every metric here is better when larger
+    at: Literal["last"] = "last"  # the epoch whose weights are kept
     margin: float = Field(default=0.01, ge=0, le=1)
 
     @field_validator("metric")
@@ -95,6 +95,13 @@ class Resources(_Section):
     cpus_per_trial: int = Field(default=1, ge=1, le=1024)
     gpus_per_trial: float = Field(default=0.0, ge=0, le=64)
     max_concurrent: int | None = Field(default=None, ge=1)
+
+    @field_validator("gpus_per_trial")
+    @classmethod
+    def _gpus_are_schedulable(cls, gpus: float) -> float:
+        if gpus > 1 and gpus != int(gpus):
+            raise ValueError(f"a share of one GPU or whole GPUs, got {gpus:g}")
+        return gpus
 
 
 class Tracking(_Section):

@@ -1,4 +1,4 @@
-"""The file that `canopoint export` writes and `canopoint train` reads: one run's data and settings."""
+"""The file that the analysis exports and `canopoint train` reads: one run's data and settings."""
 
 from dataclasses import dataclass
 from pathlib import Path

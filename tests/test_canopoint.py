@@ -223,7 +223,7 @@ def test_plan_for_a_program(capsys: Captured) -> None:
 
 def test_a_study_folder_made_with_other_data_is_refused(folder: Path, capsys: Captured) -> None:
     (folder / "studies" / "small").mkdir(parents=True)
-    description = {"fingerprint": "0123456789ab" + 52 * "0", "num_images": 300}
+    description = {"fingerprint": "0123456789ab" + 52 * "0", "num_images": 300, "image_size": 32}
     (folder / "studies" / "small" / "data.json").write_text(json.dumps(description))
     message = refusal(capsys, folder, "run", "study.yaml")
     assert "300 images" in message

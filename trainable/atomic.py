@@ -1,6 +1,7 @@
-"""Files and folders that appear whole or not at all."""
+"""Files and folders that appear whole or not at all, and folders that one process at a time works in."""
 
 import contextlib
+import fcntl
 import os
 import shutil
 import tempfile
@@ -9,16 +10,39 @@ from pathlib import Path
 
 from trainable.config import InputError
 
+MAX_NAME_BYTES = 255
+"""Longest name that file systems allow."""
+
 
 def check_parent(path: Path, where: str) -> None:
     """Refuses a path that cannot become a folder, before anything is computed for it.
 
     Raises:
-        InputError: something on the way to it is a file.
+        InputError: something on the way to it is a file or cannot be written to, or a name in it is not allowed.
     """
+    if "\0" in str(path) or any(len(os.fsencode(part)) > MAX_NAME_BYTES for part in path.parts):
+        raise InputError(f"{where}: {str(path)[:80]}: not a name that a folder can have")
     existing = next(each for each in (path, *path.absolute().parents) if each.exists())
     if not existing.is_dir():
         raise InputError(f"{where}: {existing} is a file; name another folder")
+    if not os.access(existing, os.W_OK):
+        raise InputError(f"{where}: {existing} cannot be written to; name another folder")
+
+
+@contextlib.contextmanager
+def sole_user(folder: Path) -> Iterator[None]:
+    """Holds a folder against other processes; the system frees it, however this process ends.
+
+    Raises:
+        InputError: another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(f"{folder}: another canopoint is working here; wait for it or end it") from error
+        yield
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
@@ -55,11 +79,13 @@ def new_folder(path: Path) -> Iterator[Path]:
     scratch = Path(tempfile.mkdtemp(prefix=".making-", dir=path.parent))
     try:
         yield scratch
+        scratch.chmod(path.parent.stat().st_mode & 0o777)  # mkdtemp makes it for its owner alone
         _rename_folder(scratch, path)
     except BaseException:
         shutil.rmtree(scratch)
-        for parent in missing_parents:
-            parent.rmdir()
+        with contextlib.suppress(OSError):  # somebody else has put something there meanwhile
+            for parent in missing_parents:
+                parent.rmdir()
         raise
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from trainable.atomic import new_folder
-from trainable.config import CLASS_NAMES, DataConfig, SyntheticConfig
+from trainable.config import CLASS_NAMES, TRAINER_VERSION, DataConfig, SyntheticConfig
 from trainable.scenes import SPLITS, SceneIndex, read_index
 from trainable.store import Store, open_store, pack_store, store_path
 from trainable.synthetic import write_synthetic
@@ -65,7 +65,7 @@ def _made_folder(config: SyntheticConfig | None, cache: Path) -> Path:
     """The folder of the made data set with these settings, written once and whole."""
     assert config is not None, "DataConfig holds either root or synthetic"
     key = hashlib.sha256(json.dumps(asdict(config), sort_keys=True).encode()).hexdigest()[:16]
-    folder = cache / f"synthetic-{key}"
+    folder = cache / f"synthetic-{key}-v{TRAINER_VERSION}"
     if not folder.is_dir():
         with new_folder(folder) as scratch:
             write_synthetic(config, scratch)

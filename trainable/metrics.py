@@ -49,9 +49,10 @@ def dataset_metrics(counts: Counts) -> dict[str, float]:
 
 
 def image_metrics(counts: Counts) -> dict[str, float]:
-    """The same five metrics per image, then averaged over the images, as the seed's notebook reports them.
+    """The same five metrics per image, then averaged over the images.
 
-    A class that is neither in an image's truth nor in its prediction says nothing about it and is left out.
+    A class that is neither in an image's truth nor in its prediction says nothing about it and is left out. (The
+    notebook that this grew from counted it as 0, so that a perfectly predicted image of one class scored a half.)
 
     Args:
         counts: (N, C, C).

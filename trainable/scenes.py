@@ -15,6 +15,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from trainable.atomic import MAX_NAME_BYTES
 from trainable.config import DataConfig, InputError, SplitConfig
 from trainable.randomness import derive_seed
 
@@ -24,7 +25,6 @@ FORMATS = ("JPEG", "PNG", "TIFF")
 IMAGE_BANDS = {"L": 1, "RGB": 3, "RGBA": 4}
 MASK_MODES = ("1", "L", "RGB")
 META_DATA = "meta_data.csv"
-MAX_NAME_BYTES = 255  # what file systems allow
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,10 @@ def read_index(config: DataConfig, root: Path) -> SceneIndex:
     pairs = _read_rows(root, config.group)
     num_bands = _check_headers(root, pairs)
     kept = _take_whole_scenes(pairs, config)
+    if len({pair.scene for pair in kept}) < len(SPLITS) and config.max_images:
+        raise InputError(
+            f"data.max_images: {config.max_images} images hold fewer than {len(SPLITS)} whole scenes; raise it"
+        )
     split_of = split_scenes(Counter(pair.scene for pair in kept), config.split)
     kept = [ImagePair(pair.image, pair.mask, pair.scene, split_of[pair.scene]) for pair in kept]
     return SceneIndex(root, tuple(kept), num_bands, len(pairs), _fingerprint(kept))
@@ -135,7 +139,7 @@ def _read_row(root: Path, table: Path, number: int, row: dict[str, str], group: 
     where = f"{table}: row {number}"
     image = _member(root, "images", row["image"], where)
     mask = _member(root, "masks", row["mask"], where)
-    scene = row[group] if group in row else _scene_from_name(image.name, where)
+    scene = (row[group] or "").strip() if group in row else _scene_from_name(image.name, where)
     if not scene:
         raise InputError(f"{where}: {group} is empty; every image needs the scene that it was cut from")
     return ImagePair(image, mask, scene)

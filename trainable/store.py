@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from trainable.atomic import new_folder
-from trainable.config import InputError
+from trainable.config import TRAINER_VERSION, InputError
 from trainable.scenes import FORMATS, SPLITS, ImagePair, SceneIndex
 
 FOREST_THRESHOLD = 128
@@ -44,7 +44,7 @@ class Store:
 
 def store_path(cache: Path, index: SceneIndex, image_size: int) -> Path:
     """Where the store of these images at this size lies."""
-    return cache / f"{index.fingerprint[:16]}-{image_size}"
+    return cache / f"{index.fingerprint[:16]}-{image_size}-v{TRAINER_VERSION}"
 
 
 def pack_store(index: SceneIndex, image_size: int, path: Path, progress: Callable[[int], None]) -> None:
@@ -105,8 +105,13 @@ def decode_pair(pair: ImagePair, image_size: int) -> tuple[NDArray[np.uint8], ND
     image = _decode(pair.image)
     mask = _decode(pair.mask).convert("L").point(lambda value: 1 if value >= FOREST_THRESHOLD else 0)
     # Nearest for masks: a class index has no value between two classes.
-    resized = image.resize(size, Image.Resampling.BILINEAR), mask.resize(size, Image.Resampling.NEAREST)
-    return np.asarray(resized[0]), np.asarray(resized[1])
+    return _resized(image, size), np.asarray(mask.resize(size, Image.Resampling.NEAREST))
+
+
+def _resized(image: Image.Image, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """(H, W) or (H, W, bands), band by band: Pillow would weight the colours of RGBA by what is near infra-red here."""
+    bands = [np.asarray(band.resize(size, Image.Resampling.BILINEAR)) for band in image.split()]
+    return bands[0] if len(bands) == 1 else np.stack(bands, axis=-1)
 
 
 def _decode(path: Path) -> Image.Image:

@@ -44,6 +44,8 @@ class TrainingRun:
 
     def __init__(self, config: TrainConfig, store: Store) -> None:
         make_deterministic(config)
+        if len(store.splits["train"]) == 1 and config.image_size == 32:
+            raise InputError("data.split: one training image of 32 px is too little to normalise over; add images")
         self.config = config
         self.store = store
         self.device = torch.device(config.device)
@@ -144,9 +146,7 @@ def make_deterministic(config: TrainConfig) -> None:
     """Pins what the bits of a result depend on: algorithms and threads."""
     if config.device == "cuda":
         if not torch.cuda.is_available():
-            raise InputError(
-                "training.device: cuda is asked for, but torch sees no GPU; set resources.gpus_per_trial: 0"
-            )
+            raise InputError("training.device: cuda is asked for, but torch sees no GPU here; use cpu")
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with it
     torch.set_num_threads(config.num_threads)
     torch.use_deterministic_algorithms(True)

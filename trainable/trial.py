@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from trainable import checkpoint
 from trainable.atomic import write_atomically
@@ -17,31 +18,33 @@ from trainable.trial_files import Row, append_row, read_result, read_rows, rewri
 def run_trial(config: TrainConfig, store: Store, folder: Path) -> Iterator[Row]:
     """Trains in `folder`, an epoch at a time, from wherever it stands; yields each epoch's row once it is on disk.
 
-    A trial that is done already yields its last row.
+    A trial that is done already yields its last row. One that diverges ends there, and its result says so: the same
+    settings would diverge again.
 
     Raises:
         InputError: the folder holds another trial.
-        FloatingPointError: the run diverged.
     """
     _claim(config, folder)
     rows = read_rows(folder)
-    if not read_result(folder):
-        yield from _train(config, store, folder, rows)
-    else:
-        yield rows[-1]
+    result = read_result(folder)
+    try:
+        if result and len(rows) == result["epochs"]:
+            yield from rows[-1:]
+        else:
+            yield from _train(config, store, folder, rows)
+    except FloatingPointError as error:
+        write_result(folder, read_rows(folder), environment(config), infeasible=str(error))
 
 
 def _train(config: TrainConfig, store: Store, folder: Path, rows: list[Row]) -> Iterator[Row]:
     run = TrainingRun(config, store)
     found = checkpoint.load_latest(folder / "checkpoint")
-    if found:
+    if found and found[0] <= len(rows):  # with rows lost, only training anew gives them back
         run.restore(*found)
-    if len(rows) < run.epoch:
-        raise InputError(f"{folder}: metrics.jsonl has lost rows; remove the folder, and the trial is trained anew")
     rows = rows[: run.epoch]  # a row beyond the checkpoint belongs to an epoch that is about to be redone
     rewrite_rows(folder, rows)
     if run.epoch == config.epochs:  # stopped between its last checkpoint and its result
-        write_result(folder, rows)
+        write_result(folder, rows, environment(config))
         yield rows[-1]
     elapsed = rows[-1]["time/total_s"] if rows else 0.0
     for result in run.epochs():
@@ -51,8 +54,15 @@ def _train(config: TrainConfig, store: Store, folder: Path, rows: list[Row]) -> 
         _save_epoch(run, result, folder)
         rows.append(row)
         if run.epoch == config.epochs:
-            write_result(folder, rows)
+            write_result(folder, rows, environment(config))
         yield row
+
+
+def environment(config: TrainConfig) -> dict[str, str]:
+    """What the bits of a result depend on beside its config: other versions and processors round differently."""
+    is_gpu = config.device == "cuda"
+    processor = torch.cuda.get_device_name() if is_gpu else torch.backends.cpu.get_cpu_capability()
+    return {"torch": str(torch.__version__), "processor": processor}
 
 
 def _claim(config: TrainConfig, folder: Path) -> None:

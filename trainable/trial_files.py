@@ -9,12 +9,15 @@ result.json     written last, atomically: the mark of done
 
 import hashlib
 import json
+import logging
 import os
 import time
 from pathlib import Path
 from typing import Any
 
 from trainable.atomic import write_atomically
+
+logger = logging.getLogger(__name__)
 
 Row = dict[str, float]
 
@@ -31,7 +34,13 @@ def read_rows(folder: Path) -> list[Row]:
 def read_result(folder: Path) -> dict[str, Any] | None:
     """What `result.json` says, or None while the trial is not done."""
     path = folder / "result.json"
-    result: dict[str, Any] | None = json.loads(path.read_text()) if path.is_file() else None
+    if not path.is_file():
+        return None
+    try:
+        result: dict[str, Any] = json.loads(path.read_text())
+    except ValueError:
+        logger.warning("%s is damaged; the trial counts as not done and is continued", path)
+        return None
     return result
 
 
@@ -59,14 +68,16 @@ def rewrite_rows(folder: Path, rows: list[Row]) -> None:
     write_atomically(folder / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
 
 
-def write_result(folder: Path, rows: list[Row]) -> None:
-    """Marks the trial as done."""
+def write_result(folder: Path, rows: list[Row], environment: dict[str, str], infeasible: str = "") -> None:
+    """Marks the trial as done: completed, or infeasible for the reason given."""
     result = {
-        "state": "completed",
+        "state": "infeasible" if infeasible else "completed",
+        "reason": infeasible,
         "epochs": len(rows),
-        "metrics": rows[-1],
+        "metrics": rows[-1] if rows else {},
         "result_sha256": result_hash(rows),
-        "time_s": rows[-1]["time/total_s"],
+        "time_s": rows[-1]["time/total_s"] if rows else 0.0,
+        "environment": environment,
         "finished_at": time.time(),
     }
     write_atomically(folder / "result.json", to_json(result))

@@ -28,9 +28,9 @@ class Trainable(tune.Trainable):
         self.num_epochs = settings.epochs
 
     def step(self) -> dict[str, Any]:
-        """Trains one epoch and returns its row."""
-        row = next(self.rows)
-        return {**row, "done": row["epoch"] == self.num_epochs}
+        """Trains one epoch and returns its row; without one, the trial ended before: it diverged, or was done."""
+        row = next(self.rows, None)
+        return {**row, "done": row["epoch"] == self.num_epochs} if row else {"done": True}
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Takes over another trial in the same process: everything is built anew, nothing of the last one is kept."""

@@ -23,6 +23,33 @@ def test_the_recommended_configuration_is_the_best_setting_over_all_seeds(make_s
     assert not findings.provisional
 
 
+def test_the_headline_s_number_is_that_of_the_exported_cell(make_study):
+    # Seed 0 alone would choose gamma 2 (.74), all seeds choose gamma 0: .71, not a mixture of the two.
+    cells = {(50, 0.001, 0.0): [0.70, 0.71, 0.72], (50, 0.001, 2.0): [0.74, 0.65, 0.66]}
+    findings = find(make_study(cells))
+    cell = findings.cell(findings.recommended.parameters)
+    assert cell.parameters["focal_gamma"] == 0.0
+    assert findings.recommended.value == findings.floors[0].value == cell.value
+    assert findings.recommended.run_ids == cell.run_ids
+    assert cell.value.text() in findings.headline
+
+
+def test_a_factor_that_does_not_compare_leaves_the_others_recommendation_in_force(make_study):
+    # No count has all three rates; at rate .001 both counts meet, and 50 is best by .1. Rate .01 at 10 points has the
+    # best mean of all, but 10 points are not enough; of the two cells at 50 points, rate .1 has the better mean.
+    cells = {
+        (10, 0.001, 0.0): [0.60, 0.61, 0.62],
+        (50, 0.001, 0.0): [0.70, 0.71, 0.7201],
+        (10, 0.01, 0.0): [0.80, 0.81, 0.82],
+        (50, 0.1, 0.0): [0.73, 0.74, 0.75],
+    }
+    roles = {"points_per_image": "scientific", "learning_rate": "scientific", "focal_gamma": "nuisance"}
+    findings = find(make_study(cells, roles=roles))
+    assert verdicts(findings) == {10: "not enough", 50: "best"}
+    assert "learning_rate" not in {factor.name for factor in findings.factors}
+    assert findings.recommended.scientific == {"points_per_image": 50, "learning_rate": 0.1}
+
+
 def test_a_study_without_scientific_factor_recommends_the_best_setting(make_study, cells):
     fifty = {cell: values for cell, values in cells.items() if cell[0] == 50}
     roles = dict.fromkeys(("points_per_image", "learning_rate", "focal_gamma"), "nuisance")

@@ -7,7 +7,6 @@ from analysis.statistics import (
     against_floor,
     balanced_rows,
     best_index,
-    choose_on_other_seeds,
     judge,
     judge_level,
     mean_interval,
@@ -90,27 +89,6 @@ def test_best_is_the_first_of_equals_and_follows_the_mode():
     assert best_index([0.1, 0.3, 0.3, 0.2], "max") == 1
     assert best_index([0.3, 0.1, 0.2, 0.1], "min") == 1
     assert best_index([0.3, 0.1 + 0.2], "max") == 0  # 0.30000000000000004 is no better than 0.3
-
-
-def test_each_seed_is_chosen_for_by_the_others():
-    # Without seed 0: .56 against .60; without seed 1: .55 against .60; without seed 2: .61 against .58.
-    table = [[0.60, 0.62, 0.50], [0.58, 0.58, 0.62]]
-    assert choose_on_other_seeds(table, "max").tolist() == [1, 1, 0]
-    assert choose_on_other_seeds(table, "min").tolist() == [0, 0, 1]
-
-
-def test_a_single_seed_chooses_for_itself():
-    assert choose_on_other_seeds([[0.5], [0.7], [0.6]], "max").tolist() == [1]
-
-
-def test_choosing_on_other_seeds_does_not_flatter_noise():
-    # 27 settings that are all truly 0.7, 5 seeds: the best mean reads too well, the chosen reading does not.
-    rng = np.random.default_rng(0)
-    tables = rng.normal(0.7, 0.02, (400, 27, 5))
-    naive = np.mean([table.mean(axis=1).max() for table in tables])
-    honest = np.mean([table[choose_on_other_seeds(table, "max"), range(5)].mean() for table in tables])
-    assert naive > 0.715
-    assert honest == pytest.approx(0.7, abs=0.002)  # standard error 0.02 / sqrt(2000) = 0.0004
 
 
 def test_levels_are_averaged_only_where_all_of_them_are():

@@ -6,7 +6,7 @@ from analysis.wording import INTERVALS_MEAN, WIDTH, findings_text, level_text, l
 
 def test_the_text_has_a_line_for_every_level(make_study):
     lines = findings_text(find(make_study())).splitlines()
-    assert "  10: 0.553, not enough; -0.157 [-0.293, -0.020] against 50" in lines
+    assert "  10: 0.593, not enough; -0.117 [-0.155, -0.079] against 50" in lines
     assert "  50: 0.710, best" in lines
     assert 10 <= len(lines) <= 20
 

@@ -46,7 +46,7 @@ def make_study(**changes: Any) -> StudySpec:
 def finish(work: Work, number: int, time_s: float) -> str:
     trial = work.trials[number]
     work.trial_folder(trial).mkdir(parents=True)
-    write_result(work.trial_folder(trial), [{"epoch": 1, "val/miou": 0.5, "time/total_s": time_s}])
+    write_result(work.trial_folder(trial), [{"epoch": 1, "val/miou": 0.5, "time/total_s": time_s}], {"torch": "2"})
     return trial.trial_id
 
 
@@ -127,7 +127,7 @@ def test_the_data_are_described_once(folder: Path) -> None:
 def test_a_study_made_with_other_data_is_refused_with_both(folder: Path) -> None:
     work = prepare(make_study())
     work.folder.mkdir(parents=True)
-    (work.folder / "data.json").write_text(json.dumps({"fingerprint": "0" * 64, "num_images": 300}))
+    (work.folder / "data.json").write_text(json.dumps({"fingerprint": "0" * 64, "num_images": 300, "image_size": 32}))
     with pytest.raises(InputError) as caught:
         prepare(make_study())
     for part in (str(work.folder), "300 images", "000000000000", "12 images", work.index.fingerprint[:12]):
@@ -159,8 +159,8 @@ def test_a_record_tells_all_of_a_trial(folder: Path) -> None:
 def test_a_disk_that_cannot_hold_the_checkpoints_is_refused(folder: Path) -> None:
     work = prepare(make_study())
     check_free_disk(work)
-    endless = replace(work, trials=work.trials * 250_000)  # a million trials of 150 MB: 150 TB
-    with pytest.raises(InputError, match=r"^storage: .* the study needs about 15\d\d\d\d\.\d GB") as caught:
+    endless = replace(work, trials=work.trials * 250_000)  # a million trials of 57 MB: 57 TB
+    with pytest.raises(InputError, match=r"^storage: .* the study needs about 57\d\d\d\.\d GB") as caught:
         check_free_disk(endless)
     assert str(folder) in str(caught.value)  # the disk of the nearest folder that exists
     assert not (folder / "studies").exists()

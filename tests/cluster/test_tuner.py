@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from cluster.tuner import Outcome, run_study
+from trainable.atomic import sole_user
+from trainable.config import InputError
 from trainable.trial_files import read_result, read_rows
 
 
@@ -62,11 +64,36 @@ def test_a_lost_mirror_is_caught_up_without_training(first_run, folder, make_spe
         assert public_history(path) == read_rows(folder / "trials" / path.stem.removeprefix("run-tiny-"))
 
 
-def test_nothing_of_ours_is_left_in_the_temporary_folder(first_run, tmp_path):
-    import tempfile
+def test_a_torn_run_file_is_written_again(first_run, folder, make_spec, public_history):
+    path = min(folder.glob("wandb/offline-run-*/run-*.wandb"))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 3])
+    outcome = run_study(make_spec(folder.parent), lambda line: None)
+    assert outcome.complete
+    (path,) = folder.glob(f"wandb/offline-run-*/{path.name}")
+    assert public_history(path) == read_rows(folder / "trials" / path.stem.removeprefix("run-tiny-"))
 
-    left = [path.name for path in Path(tempfile.gettempdir()).glob("canopoint-*")]
-    assert not left
+
+def test_a_second_driver_is_refused(first_run, folder, make_spec):
+    with sole_user(folder), pytest.raises(InputError, match="another canopoint is working here"):
+        run_study(make_spec(folder.parent), lambda line: None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"resources": {"cpus_per_trial": 1000}}, r"^resources.cpus_per_trial: 1000 asked for, but this machine has"),
+        ({"resources": {"gpus_per_trial": 64.0}}, r"^resources.gpus_per_trial: 64 asked for, but torch sees \d+ GPUs"),
+        ({"tracking": {"mode": "online"}}, r"^tracking.mode: online needs a W&B key for api.wandb.ai"),
+        ({"data": {"root": "absent"}}, r"^data.root: absent: no such folder"),
+    ],
+)
+def test_what_cannot_run_is_refused_and_nothing_is_written(tmp_path, monkeypatch, make_spec, changes, message):
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.delenv("WANDB_BASE_URL", raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "no-netrc"))
+    with pytest.raises(InputError, match=message):
+        run_study(make_spec(tmp_path / "storage", **changes), lambda line: None)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.cluster

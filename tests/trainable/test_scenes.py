@@ -250,5 +250,5 @@ def test_max_images_takes_whole_scenes(write_folder: WriteFolder, tmp_path: Path
 
 
 def test_too_few_images_for_three_scenes_are_refused(data_folder: Path) -> None:
-    with pytest.raises(InputError, match="at least 3"):
+    with pytest.raises(InputError, match=r"data.max_images: 5 images hold fewer than 3 whole scenes"):
         read(data_folder, max_images=5)  # two scenes of two images

@@ -131,15 +131,34 @@ def test_another_config_is_refused(
     assert read_rows(stopped[num_done]) == rows
 
 
-def test_divergence_leaves_no_result(config: TrainConfig, store: Store, stopped: dict[int, Path], folder: Path) -> None:
+def test_divergence_is_a_result(config: TrainConfig, store: Store, stopped: dict[int, Path], folder: Path) -> None:
     shutil.copytree(stopped[1], folder)
     arrays = state(folder)
     arrays["model/head.bias"][:] = np.inf
     checkpoint.save(folder / "checkpoint", 1, arrays)
-    with pytest.raises(FloatingPointError, match="diverged in epoch 2"):
-        list(run_trial(config, store, folder))
+    assert list(run_trial(config, store, folder)) == []
+    result = read_result(folder)
+    assert result is not None
+    assert (result["state"], result["epochs"]) == ("infeasible", 1)
+    assert result["reason"].startswith("diverged in epoch 2")
     assert epochs(read_rows(folder)) == [1]
-    assert read_result(folder) is None
+    assert list(run_trial(config, store, folder)) == read_rows(folder)  # and is not tried again
+
+
+def test_lost_rows_are_trained_anew(config: TrainConfig, store: Store, stopped: dict[int, Path], folder: Path) -> None:
+    shutil.copytree(stopped[3], folder)
+    (folder / "metrics.jsonl").unlink()
+    assert epochs(list(run_trial(config, store, folder))) == [1, 2, 3]
+    assert result_hash(read_rows(folder)) == read_result(stopped[3])["result_sha256"]
+
+
+def test_a_damaged_result_is_made_again(
+    config: TrainConfig, store: Store, stopped: dict[int, Path], folder: Path
+) -> None:
+    shutil.copytree(stopped[3], folder)
+    (folder / "result.json").write_text('{"state": "comp')
+    list(run_trial(config, store, folder))
+    assert read_result(folder)["result_sha256"] == read_result(stopped[3])["result_sha256"]
 
 
 def test_the_files_of_a_trial(config: TrainConfig, store: Store, stopped: dict[int, Path]) -> None:
