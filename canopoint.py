@@ -39,7 +39,7 @@ def init(arguments: argparse.Namespace) -> int:
     if target.exists():
         raise InputError(f"{target}: exists already; rename it or edit it as it is")
     shutil.copyfile(source, target)
-    _say(f"wrote {target}; edit it, then: canopoint plan {target}")
+    _say(f"wrote {target}; edit it, then: {_program('canopoint')} plan {target}")
     return COMPLETE
 
 
@@ -79,7 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not outcome.complete:
         _say(
             f"{outcome.num_missing} of {outcome.num_trials} trials are not done; the same command continues;"
-            f" canopoint analyze {_shown(outcome.folder)} reads the others"
+            f" {_program('canopoint')} analyze {_shown(outcome.folder)} reads the others"
         )
         return INCOMPLETE
     _say("reading the W&B runs and comparing")
@@ -98,8 +98,8 @@ def analyze(arguments: argparse.Namespace) -> int:
     folder = arguments.study_folder
     for label, path in [("report", analysis.report_path), ("W&B runs", folder / "wandb"), ("best", analysis.best_path)]:
         _say(f"{label + ':':<10}{_shown(path)}")
-    _say(f"\nnext:     canopoint train {_shown(analysis.best_path)}   (trains that model)")
-    _say(f"          wandb leet {_shown(folder / 'wandb')}   (every run's curves, in the terminal)")
+    _say(f"\nnext:     {_program('canopoint')} train {_shown(analysis.best_path)}   (trains that model)")
+    _say(f"          {_program('wandb')} leet {_shown(folder / 'wandb')}   (every run's curves, in the terminal)")
     return COMPLETE
 
 
@@ -168,6 +168,13 @@ def _parser() -> argparse.ArgumentParser:
 
 def _say(line: str) -> None:
     print(line, flush=True)
+
+
+def _program(name: str) -> str:
+    """How a program of our environment is typed here: by its name where the shell finds it, else by its path."""
+    own = Path(sys.executable).parent / name
+    found = shutil.which(name)
+    return name if found and Path(found).resolve() == own.resolve() else _shown(own)
 
 
 def _shown(path: Path) -> str:
