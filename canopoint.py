@@ -83,24 +83,28 @@ def run(arguments: argparse.Namespace) -> int:
         )
         return INCOMPLETE
     _say("reading the W&B runs and comparing")
-    return analyze(argparse.Namespace(study_folder=outcome.folder, format="table"))
+    _show_findings(outcome.folder, as_json=False)
+    return COMPLETE
 
 
 def analyze(arguments: argparse.Namespace) -> int:
     """Turn a study's W&B runs into findings, a report and the best configuration."""
+    _show_findings(arguments.study_folder, as_json=arguments.format == "json")
+    return COMPLETE
+
+
+def _show_findings(folder: Path, *, as_json: bool) -> None:
     from analysis.analyze import analyze_study
 
-    analysis = analyze_study(arguments.study_folder)
-    if arguments.format == "json":
+    analysis = analyze_study(folder)
+    if as_json:
         _say(analysis.findings_path.read_text().rstrip())
-        return COMPLETE
+        return
     _say(f"\n{analysis.text}\n")
-    folder = arguments.study_folder
     for label, path in [("report", analysis.report_path), ("W&B runs", folder / "wandb"), ("best", analysis.best_path)]:
         _say(f"{label + ':':<10}{_shown(path)}")
     _say(f"\nnext:     {_program('canopoint')} train {_shown(analysis.best_path)}   (trains that model)")
     _say(f"          {_program('wandb')} leet {_shown(folder / 'wandb')}   (every run's curves, in the terminal)")
-    return COMPLETE
 
 
 def train(arguments: argparse.Namespace) -> int:

@@ -64,9 +64,10 @@ def scientific_factors(runs: StudyRuns, arms: list[Arm]) -> list[FactorFinding]:
 
 def nuisance_factors(runs: StudyRuns, grid: Grid, recommended: Arm) -> list[FactorFinding]:
     """Each nuisance factor as the mean over the cells of all others; a caveat names those that do not compare."""
-    tables = {name: _table(grid.cells, grid.values, grid.run_ids, i) for i, name in enumerate(grid.names)}
-    chosen = {name: level for name, level in recommended.parameters.items() if name not in recommended.scientific}
-    return [_factor(runs, name, NUISANCE, tables[name], level) for name, level in chosen.items() if tables[name].levels]
+    positions = [i for i, name in enumerate(grid.names) if name not in recommended.scientific]
+    tables = {grid.names[i]: _table(grid.cells, grid.values, grid.run_ids, i) for i in positions}
+    chosen = recommended.parameters
+    return [_factor(runs, name, NUISANCE, table, chosen[name]) for name, table in tables.items() if table.levels]
 
 
 @dataclass(frozen=True)

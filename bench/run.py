@@ -21,7 +21,7 @@ from trainable.metrics import confusion_counts, image_metrics
 from trainable.points import point_labels, ranked_points
 from trainable.scenes import SceneIndex
 from trainable.store import open_store
-from trainable.train import band_statistics
+from trainable.train import band_statistics, normalise
 
 FOREST = Path("../shared/data/forest")
 BATCH, SIZE, POINTS = 16, 256, 50
@@ -71,8 +71,8 @@ def bench_loading() -> dict:
 
         def ours() -> object:
             chosen = generator.choice(BATCH * 4, BATCH, replace=False)
-            images = (torch.from_numpy(store.images[chosen]).float() / 255 - mean) / std
-            return images.permute(0, 3, 1, 2), torch.from_numpy(labels[chosen])
+            images = normalise(torch.from_numpy(store.images[chosen]), mean, std)
+            return images, torch.from_numpy(labels[chosen])
 
         return compare(f"batch of {BATCH} with {POINTS} points, {SIZE} px", baseline, ours)
 

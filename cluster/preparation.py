@@ -6,7 +6,7 @@ All checks come before the first write, so that bad input leaves nothing behind.
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from cluster.resources import num_concurrent
 from study.design import NUM_PARAMETERS, Plan, Trial, list_trials, make_plan
 from study.spec import StudySpec
 from study.yaml_file import to_yaml
-from trainable.atomic import check_parent, write_atomically
+from trainable.atomic import check_parent, nearest_existing, write_atomically
 from trainable.config import TRAINER_VERSION, InputError
 from trainable.data import describe_data, load_index, load_store
 from trainable.scenes import SPLITS, SceneIndex
@@ -106,8 +106,11 @@ def read_data_description(folder: Path) -> dict[str, Any] | None:
         return None
     try:
         description: dict[str, Any] = json.loads(path.read_text())
-        str(description["fingerprint"]), int(description["num_images"]), int(description["image_size"])
-    except (ValueError, KeyError, TypeError) as error:
+        kinds = {"fingerprint": str, "num_images": int, "image_size": int}
+        wrong = [name for name, kind in kinds.items() if not isinstance(description.get(name), kind)]
+        if wrong:
+            raise ValueError(f"no {' and no '.join(wrong)}")
+    except (ValueError, AttributeError) as error:
         raise InputError(f"{path}: damaged ({error}); remove it and run again, it is written anew") from error
     return description
 
@@ -126,7 +129,7 @@ def check_free_disk(work: Work) -> None:
     # The weights of every trial stay. A running one holds two checkpoints for a moment, each with Adam's two moments.
     weights = [4 * NUM_PARAMETERS[trial.config.encoder] for trial in work.missing]
     needed = sum(weights) + 6 * max(weights) * num_concurrent(work.spec.resources) + 100e6
-    existing = next(parent for parent in (work.folder, *work.folder.parents) if parent.exists())
+    existing = nearest_existing(work.folder)
     free = shutil.disk_usage(existing).free
     if free < needed:
         raise InputError(
@@ -163,6 +166,5 @@ def trial_record(work: Work, trial: Trial) -> dict[str, Any]:
 
 def _data_config(spec: StudySpec) -> dict[str, Any]:
     """The data settings with an absolute root, so that they hold from any working directory."""
-    settings: dict[str, Any] = spec.to_mapping()["data"]
-    root = settings["root"]
-    return {**settings, "root": str(Path(root).resolve()) if root else None}
+    root = spec.data.root
+    return {**asdict(spec.data), "root": str(Path(root).resolve()) if root else None}

@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from trainable.config import InputError
 
@@ -22,11 +23,16 @@ def check_parent(path: Path, where: str) -> None:
     """
     if "\0" in str(path) or any(len(os.fsencode(part)) > MAX_NAME_BYTES for part in path.parts):
         raise InputError(f"{where}: {str(path)[:80]}: not a name that a folder can have")
-    existing = next(each for each in (path, *path.absolute().parents) if each.exists())
+    existing = nearest_existing(path)
     if not existing.is_dir():
         raise InputError(f"{where}: {existing} is a file; name another folder")
     if not os.access(existing, os.W_OK):
         raise InputError(f"{where}: {existing} cannot be written to; name another folder")
+
+
+def nearest_existing(path: Path) -> Path:
+    """The path itself, or the nearest folder above it that exists."""
+    return next(each for each in (path, *path.absolute().parents) if each.exists())
 
 
 @contextlib.contextmanager
@@ -48,19 +54,31 @@ def sole_user(folder: Path) -> Iterator[None]:
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Writes aside, syncs and renames, so that a reader sees the old file or the new one, also after a power cut."""
     scratch = path.with_name(f".{path.name}-{os.getpid()}")
+    with scratch_file(scratch) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+    publish(scratch, path)
+
+
+@contextlib.contextmanager
+def scratch_file(scratch: Path) -> Iterator[BinaryIO]:
+    """A file that is on disk when the block ends well, and gone when it does not, as on a full disk."""
     try:
         with scratch.open("wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
-        publish(scratch, path)
-    finally:
-        scratch.unlink(missing_ok=True)  # there only after a failure, as on a full disk
+    except BaseException:
+        scratch.unlink(missing_ok=True)
+        raise
 
 
 def publish(scratch: Path, path: Path) -> None:
-    """Renames a synced file into place, replacing what is there."""
-    os.replace(scratch, path)
+    """Renames a synced file into place, replacing what is there; where that fails, nothing of it is left."""
+    try:
+        os.replace(scratch, path)
+    except OSError:
+        scratch.unlink(missing_ok=True)
+        raise
     descriptor = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from trainable.atomic import publish
+from trainable.atomic import publish, scratch_file
 
 logger = logging.getLogger(__name__)
 
@@ -28,14 +28,8 @@ def save(folder: Path, epoch: int, arrays: Arrays) -> Path:
     for abandoned in folder.glob(".writing-*"):  # by a killed writer; a trial has one at a time
         abandoned.unlink()
     scratch = folder / f".writing-{os.getpid()}"
-    try:
-        with scratch.open("wb") as file:
-            np.savez(file, allow_pickle=False, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError:  # a full disk: give it back what this attempt took
-        scratch.unlink(missing_ok=True)
-        raise
+    with scratch_file(scratch) as file:
+        np.savez(file, allow_pickle=False, **arrays)
     path = folder / f"state-{epoch:06d}-{_sha256(scratch)}.npz"
     publish(scratch, path)
     for older in folder.glob("state-*.npz"):

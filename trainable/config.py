@@ -38,7 +38,7 @@ class InputError(ValueError):
 
 
 def _knob(
-    default: Any = ...,
+    default: Any,
     *,
     above: float | None = None,
     minimum: float | None = None,
@@ -47,7 +47,7 @@ def _knob(
 ) -> Any:
     """A dataclass field with its rule: `above` is exclusive, `minimum` and `maximum` inclusive."""
     rule = {"above": above, "minimum": minimum, "maximum": maximum, "choices": choices}
-    return field(metadata=rule) if default is ... else field(default=default, metadata=rule)
+    return field(default=default, metadata=rule)
 
 
 @dataclass(frozen=True, kw_only=True)

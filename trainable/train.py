@@ -138,8 +138,12 @@ class TrainingRun:
 
     def _images(self, indices: NDArray[np.int64]) -> Tensor:
         """(B, bands, H, W) normalised float32 on the device, from (B, H, W, bands) bytes of the store."""
-        batch = torch.from_numpy(self.store.images[indices]).to(self.device)
-        return ((batch.float() / 255 - self.mean) / self.std).permute(0, 3, 1, 2)
+        return normalise(torch.from_numpy(self.store.images[indices]).to(self.device), self.mean, self.std)
+
+
+def normalise(pixels: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """(B, H, W, bands) bytes -> (B, bands, H, W) float32, each band less its mean, in standard deviations."""
+    return ((pixels.float() / 255 - mean) / std).permute(0, 3, 1, 2)
 
 
 def make_deterministic(config: TrainConfig) -> None:
