@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from trainable.config import InputError, SyntheticConfig
+from trainable.config import InputError, SyntheticConfig, TrainConfig, from_mapping
 
 COMPLETE, BAD_INPUT, INCOMPLETE = 0, 2, 3
 
@@ -139,6 +139,31 @@ def data(arguments: argparse.Namespace) -> int:
     return COMPLETE
 
 
+def points(arguments: argparse.Namespace) -> int:
+    """Write out which pixels of a folder's images to label: CSV or GeoJSON."""
+    from trainable.labelling import write_points_to_label
+
+    settings = {
+        "points_per_image": arguments.points,
+        "point_strategy": arguments.strategy,
+        "image_size": arguments.image_size,
+        "seed": arguments.seed,
+    }
+    rows = write_points_to_label(arguments.folder, from_mapping(TrainConfig, settings, "points"), arguments.out)
+    _say(f"wrote {arguments.out}: {len(rows)} points in {len({row.image for row in rows})} images")
+    if not rows[0].class_name:
+        _say(f"fill in the column class, then train on it: data.annotations: {{format: {arguments.out.suffix[1:]}}}")
+    return COMPLETE
+
+
+def predict(arguments: argparse.Namespace) -> int:
+    """Map forest in images of any size with a trained model."""
+    from trainable.trained import predict_files
+
+    predict_files(arguments.trained, arguments.images, arguments.out, arguments.overlap, _say)
+    return COMPLETE
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="canopoint",
@@ -167,6 +192,18 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("file", type=Path, help="a training file, as in studies/demo/analysis/best.yaml")
     added.add_argument("--out", type=Path, default=Path("trained"), help="folder for the trained models")
     command(data).add_argument("folder", type=Path, help="a new folder")
+    added = command(points)
+    added.add_argument("folder", type=Path, help="a folder that holds images/, and perhaps masks/")
+    added.add_argument("--out", type=Path, required=True, help="a new file, .csv or .geojson")
+    added.add_argument("--points", type=int, default=50, help="points per image (50)")
+    added.add_argument("--strategy", default="uniform", help="uniform, grid, clustered; more where there are masks")
+    added.add_argument("--seed", type=int, default=0, help="draw seed (0): a study draws the same points at that seed")
+    added.add_argument("--image-size", type=int, default=256, help="side that a study resizes images to (256)")
+    added = command(predict)
+    added.add_argument("trained", type=Path, help="a trained run's folder, as in studies/demo/trials/ID")
+    added.add_argument("images", type=Path, nargs="+", help="image files of any size")
+    added.add_argument("--out", type=Path, default=Path("predicted"), help="folder for the masks")
+    added.add_argument("--overlap", type=int, default=None, help="pixels that tiles share (a quarter of a tile)")
     return parser
 
 

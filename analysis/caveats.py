@@ -75,6 +75,8 @@ def _scope(runs: StudyRuns, findings: Findings) -> Iterator[Caveat]:
     """What the findings speak of, and what they do not."""
     if runs.training[findings.cell(findings.recommended.parameters).trial_ids[0]].get("weights") == "none":
         yield Caveat("random_weights", "Random starting weights: pretrained ones may need other settings.")
+    if runs.data.get("annotations") == "points":
+        yield Caveat("judged_at_points", "Judged at labelled points alone: there are no masks to judge the rest by.")
     if runs.data.get("source") == "synthetic":
         yield Caveat("made_data", "Made images (synthetic): nothing here is a statement about real forest.")
     if not findings.floors:

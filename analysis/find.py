@@ -59,9 +59,10 @@ def _recommended_arm(runs: StudyRuns, arms: list[Arm], factors: list[FactorFindi
 
 
 def _floors(runs: StudyRuns, arm: Arm) -> list[FloorFinding]:
-    """The recommended arm against every floor that knows the objective's metric."""
+    """The recommended arm against every floor that knows the objective's metric, and against the known results."""
     metric, mode = runs.objective["metric"], runs.objective["mode"]
     floors = {name: float(scores[metric]) for name, scores in runs.data.get("floors", {}).items() if metric in scores}
+    floors |= {name: float(value) for name, value in runs.objective.get("references", {}).items()}
     verdicts = {name: against_floor(arm.value, floor, mode) for name, floor in floors.items()}
     return [
         FloorFinding(

@@ -102,5 +102,5 @@ def _gaps(
 
 
 def level_order(level: Any) -> tuple[bool, Any]:
-    """Numbers by size, then names by letter."""
+    """Numbers by size, then names by letter; so `dense`, which is more than any number of points, comes last."""
     return (isinstance(level, str), level)

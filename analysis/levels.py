@@ -28,6 +28,7 @@ from analysis.statistics import (
     rivals,
 )
 from analysis.wording import factor_text, level_finding_text
+from trainable.config import DENSE
 
 VERDICTS = {
     SCIENTIFIC: {"within": "enough", "beyond": "not enough", "undecided": "undecided"},
@@ -118,7 +119,10 @@ def _levels(runs: StudyRuns, role: str, table: _Table, best: int) -> Iterator[Le
 
 
 def _smallest_enough(levels: list[LevelFinding]) -> Any:
-    """The smallest number judged enough; among levels that are no numbers, where none is smaller, the best."""
-    is_numeric = all(not isinstance(level.level, str) for level in levels)
-    accepted = ("best", "enough") if is_numeric else ("best",)
+    """The smallest number judged enough; among levels that are no numbers, where none is smaller, the best.
+
+    `dense` is the largest point count there is.
+    """
+    is_ordered = all(level.level == DENSE or not isinstance(level.level, str) for level in levels)
+    accepted = ("best", "enough") if is_ordered else ("best",)
     return next(level.level for level in levels if level.verdict in accepted)

@@ -81,7 +81,9 @@ def _data_rows(runs: StudyRuns) -> Rows:
         ("Scenes", str(data.get("num_scenes", "unknown"))),
         ("Image size", f"{data.get('image_size', 'unknown')} pixels a side"),
         ("Classes", classes or "unknown"),
+        ("Labels", "points that people made" if data.get("annotations") == "points" else "masks"),
         ("Fingerprint", str(data.get("fingerprint", "unknown"))),
+        *(("To be known", str(warning)) for warning in data.get("warnings", [])),
     ]
 
 
@@ -114,8 +116,24 @@ def _protocol_rows(runs: StudyRuns, findings: Findings) -> Rows:
             "Runs",
             f"{len(findings.cells)} cells at {len(findings.seeds)} seeds; {minutes:.1f} minutes of training in all",
         ),
+        *_points_rows(runs, findings),
         ("Same in all runs", ", ".join(f"{words(name)} {level_text(value)}" for name, value in fixed.items())),
     ]
+
+
+def _points_rows(runs: StudyRuns, findings: Findings) -> Rows:
+    """What the annotations really held, for each scientific level, as a mean over its runs."""
+    if "points/per_image" not in runs.epochs:
+        return []
+    texts = []
+    for arm in findings.arms:
+        means = runs.epochs[runs.epochs["run_id"].isin(arm.run_ids)].mean(numeric_only=True)
+        texts.append(
+            f"{_parameters_text(arm.scientific) or 'all runs'}: {means['points/per_image']:.6g} an image"
+            f" (fewest {means['points/fewest']:.6g}), {means['points/forest_share']:.1%} forest,"
+            f" {means['points/images_of_one_class']:.6g} images with one class alone"
+        )
+    return [("Labels obtained", "; ".join(texts))]
 
 
 def _parameters_text(parameters: dict[str, Any]) -> str:

@@ -24,7 +24,7 @@ class StudyTerms:
 
     Attributes:
         study: the study's name.
-        objective: metric, mode (max or min), at (last or best), margin.
+        objective: metric, mode (max or min), at (last or best), margin, references (name -> known result).
         parameters: name -> role.
         from_runs: there is no `study.yaml`, so that every run's own terms count.
     """
@@ -86,6 +86,9 @@ def _rules(config: dict[str, Any]) -> Iterator[tuple[str, bool]]:
     yield "config.objective.mode: must be max or min", objective.get("mode") in ("max", "min")
     yield "config.objective.at: must be last or best", objective.get("at") in ("last", "best")
     yield "config.objective.margin: must be a number", is_number(objective.get("margin"))
+    references = objective.get("references", {})
+    is_table = isinstance(references, dict) and all(is_number(value) for value in references.values())
+    yield "config.objective.references: must be numbers by name", is_table
     yield "config.roles: must name the parameters", roles.keys() == config["parameters"].keys()
     yield "config.roles: must be text", all(isinstance(role, str) for role in roles.values())
     yield "config.roles: must not be named like a column", roles.keys().isdisjoint(OWN_COLUMNS)

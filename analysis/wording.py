@@ -6,12 +6,14 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from analysis.findings import SCIENTIFIC, Arm, Findings, LevelFinding
+from trainable.config import DENSE
 
 WIDTH = 100
 """Columns of the terminal text at most."""
 
 FLOORS = {
     "all_forest": 'calling every pixel "forest"',
+    "coin_flip": "a coin flip for every pixel",
     "image_majority": "an oracle of each image's majority class",
 }
 FLOOR_VERDICTS = {"beats": "beat", "does not beat": "do NOT beat", "undecided": "may or may not beat"}
@@ -52,7 +54,9 @@ def printable(text: str) -> str:
 
 
 def level_text(level: Any) -> str:
-    """A factor's level as people write it: 50, 0.001, resnet18."""
+    """A factor's level as people write it: 50, 0.001, resnet18, true."""
+    if isinstance(level, bool):
+        return str(level).lower()
     return f"{level:g}" if isinstance(level, int | float) and abs(level) < 1e6 else str(level)
 
 
@@ -74,7 +78,8 @@ def headline(metric: str, arm: Arm, provisional: bool, unsettled: list[str]) -> 
     named = listed([f"{words(name)} {level_text(level)}" for name, level in settings.items()])
     what = f"use {named or 'these settings'}"
     if points is not None:
-        what = f"label {level_text(points)} points per image" + (f", with {named}" if named else "")
+        amount = "every pixel" if points == DENSE else f"{level_text(points)} points per image"
+        what = f"label {amount}" + (f", with {named}" if named else "")
     seeds = f"over {arm.value.num_seeds} seeds" if arm.value.num_seeds > 1 else "from 1 seed, so without interval"
     result = f"{what}: {metric} {arm.value.text()} {seeds}"
     if unsettled:

@@ -8,7 +8,7 @@ from cluster.resources import num_gpus
 from study.design import trial_id
 from study.training_file import TrainingFile
 from trainable.atomic import check_parent, sole_user
-from trainable.config import InputError
+from trainable.config import InputError, check_compatible
 from trainable.data import load_index, load_store
 from trainable.trial_files import Row, read_result
 
@@ -40,9 +40,10 @@ def train_file(file: TrainingFile, out: Path, say: Say) -> Trained:
     check_parent(out, "--out")
     if file.training.device == "cuda" and not num_gpus():
         raise InputError("training.device: cuda is asked for, but torch sees no GPU here; use cpu")
+    check_compatible(file.training, file.data)
     index = load_index(file.data, out / ".cache")
     identity = trial_id(file.training, index.fingerprint)
-    from trainable.model import fetch_weights  # these import torch, which takes seconds
+    from trainable.encoders import fetch_weights  # these import torch, which takes seconds
     from trainable.store import open_store
     from trainable.trial import run_trial
 

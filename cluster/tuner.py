@@ -89,7 +89,7 @@ def _check_login(spec: StudySpec) -> None:
 
 
 def _fetch_weights(missing: list[Trial]) -> None:
-    from trainable.model import fetch_weights  # imports torch, which takes seconds
+    from trainable.encoders import fetch_weights  # imports torch, which takes seconds
 
     for config in {(t.config.encoder, t.config.weights): t.config for t in missing}.values():
         fetch_weights(config)
@@ -125,7 +125,7 @@ def _train(
         f"{plan.num_missing} of {plan.num_trials} trials to train ({plan.num_cells} cells x {len(plan.seeds)} seeds),"
         f" {plan.num_concurrent} at a time; about {duration(plan.expected_s)} by {plan.basis}"
     )
-    if missing[0].config.weights == "none":
+    if any(trial.config.weights == "none" for trial in missing):
         say("training starts from random initial weights (training.weights: none)")
     progress = Progress(len(missing), sum(t.config.epochs for t in missing), work.spec.objective, say)
     say("starting Ray (10 to 20 s)")
@@ -142,6 +142,7 @@ def local_ray() -> Iterator[None]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # rows are in metrics.jsonl and W&B
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
+    os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"  # a relative path in a study, as of weights, holds for its trials too
     import ray
 
     # Ray's socket paths may have 107 characters, some 60 of which are its own.

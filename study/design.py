@@ -9,13 +9,26 @@ from dataclasses import dataclass
 from typing import Any
 
 from study.spec import StudySpec, Value, find_study, load_study
-from trainable.config import TRAINER_VERSION, InputError, TrainConfig, from_mapping
+from trainable.config import TRAINER_VERSION, InputError, TrainConfig, check_compatible, from_mapping
 
 MAX_TRIALS = 100_000
 
 # Forward GFLOP per image at 256 x 256, 2 FLOP a multiply-add; a training step costs three forward passes.
-FORWARD_GFLOP = {"resnet18": 10.8, "resnet34": 15.7, "resnet50": 21.3}
-NUM_PARAMETERS = {"resnet18": 14.3e6, "resnet34": 24.4e6, "resnet50": 32.5e6}
+# Of the last feature map at decoder strides 1, 2 and 4; at the points alone the head costs nothing.
+FORWARD_GFLOP = {
+    "resnet18": {1: 10.8, 2: 9.9, 4: 8.4},
+    "resnet34": {1: 15.6, 2: 14.7, 4: 13.2},
+    "resnet50": {1: 21.2, 2: 20.3, 4: 18.8},
+    "resnet101": {1: 30.9, 2: 30.0, 4: 28.5},
+    "mobilenet_v2": {1: 5.5, 2: 4.6, 4: 3.5},
+    "mobilenet_v3_large": {1: 5.1, 2: 4.2, 4: 3.2},
+    "efficientnet_b0": {1: 5.7, 2: 4.8, 4: 3.8},
+    "convnext_tiny": {1: 17.8, 2: 16.9, 4: 16.0},
+}
+NUM_PARAMETERS = {
+    "resnet18": 14.3e6, "resnet34": 24.4e6, "resnet50": 32.5e6, "resnet101": 51.5e6,
+    "mobilenet_v2": 4.0e6, "mobilenet_v3_large": 4.7e6, "efficientnet_b0": 5.8e6, "convnext_tiny": 31.9e6,
+}  # fmt: skip
 # Sustained float32 rates that a plan assumes until a trial of the study has been timed.
 CPU_GFLOP_PER_S = 50.0  # per thread
 GPU_GFLOP_PER_S = 10_000.0
@@ -103,11 +116,14 @@ def list_configs(spec: StudySpec) -> list[tuple[dict[str, Value], TrainConfig]]:
     device = "cuda" if spec.resources.gpus_per_trial else "cpu"
     placed = {"device": device, "num_threads": spec.resources.cpus_per_trial}
     cells = list_cells(spec)
-    return [
+    configs = [
         (cell, from_mapping(TrainConfig, {**spec.training, **cell, **placed, "seed": seed}, "training"))
         for seed in spec.search.seeds
         for cell in cells
     ]
+    for _, config in configs:
+        check_compatible(config, spec.data)
+    return configs
 
 
 def list_trials(spec: StudySpec, fingerprint: str) -> list[Trial]:
@@ -161,7 +177,7 @@ def make_plan(
 
 def estimate_s(config: TrainConfig, num_images: Mapping[str, int]) -> float:
     """Seconds of one trial by its FLOP count: three forward passes per training image, one per validation image."""
-    forward = FORWARD_GFLOP[config.encoder] * (config.image_size / 256) ** 2
+    forward = FORWARD_GFLOP[config.encoder][config.decoder_stride] * (config.image_size / 256) ** 2
     per_epoch = forward * (3 * num_images["train"] + num_images["val"])
     rate = GPU_GFLOP_PER_S if config.device == "cuda" else CPU_GFLOP_PER_S * config.num_threads
     return config.epochs * per_epoch / rate

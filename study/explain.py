@@ -25,7 +25,7 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
     problems = error.errors(include_url=False)
     # A mistyped key explains the key that is missing, not the other way round.
     problem: Any = next((each for each in problems if each["type"] == "extra_forbidden"), problems[0])
-    is_value = problem["loc"][-1:] and problem["loc"][-1] in ("int", "float", "str")
+    is_value = problem["loc"][-1:] and problem["loc"][-1] in ("bool", "int", "float", "str")
     location = problem["loc"][:-1] if is_value else problem["loc"]  # pydantic names the member of a union last
     place = ".".join(str(part) for part in location)
     if problem["type"] == "extra_forbidden":
@@ -41,7 +41,7 @@ def _rule(problem: Any, *, is_value: bool) -> str:
     kind, text = problem["type"], str(problem["msg"])
     rule = _RULES.get(kind) or text.replace("Input should be", "must be").replace("a valid ", "a ")
     if is_value:
-        rule = "must be a number or text"
+        rule = "must be a number, a word, true or false"
     return rule if kind == "missing" else f"{rule}, got {_short(problem['input'])}"
 
 

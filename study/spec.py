@@ -37,7 +37,7 @@ RUN_SETTINGS = ("seed", "device", "num_threads")
 """TrainConfig fields that `search.seeds` and `resources` decide, not `training` or `parameters`."""
 
 METRICS = tuple(f"val/{prefix}{name}" for prefix in ("", "image_") for name in METRIC_NAMES)
-Value = int | float | str
+Value = bool | int | float | str
 
 
 class _Section(BaseModel):
@@ -73,13 +73,15 @@ class Search(_Section):
 class Objective(_Section):
     """The one metric that search, table, findings and export use, and the epoch it is read at.
 
-    `margin` is the difference that the user calls negligible, in units of the metric.
+    `margin` is the difference that the user calls negligible, in units of the metric. `references` are known results of
+    others on these data, name -> value: the report says whether the networks beat them, as it does of the floors.
     """
 
     metric: str = "val/miou"
     mode: Literal["max"] = "max"  # every metric here is better when larger
     at: Literal["last"] = "last"  # the epoch whose weights are kept
     margin: float = Field(default=0.01, ge=0, le=1)
+    references: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")], Annotated[float, Field(ge=0, le=1)]] = {}
 
     @field_validator("metric")
     @classmethod

@@ -1,4 +1,4 @@
-"""YAML as a study file means it: `1e-3` is a number, a key stands once, nothing is an alias, a date or an object."""
+"""YAML as a study file means it: `1e-3` is a number, `off` a word, a key stands once, nothing is an alias or a date."""
 
 import re
 from collections.abc import Hashable
@@ -12,11 +12,15 @@ from trainable.config import InputError
 MAX_BYTES = 100_000
 MAX_DEPTH = 20
 
-# PyYAML follows YAML 1.1, where 1e-3 lacks a point and is text, 010 is eight and 1:30 is ninety.
+# PyYAML follows YAML 1.1, where 1e-3 lacks a point and is text, 010 is eight, 1:30 is ninety and off is false.
 _FLOAT = r"""[-+]?\d[\d_]*(?:\.\d*)?[eE][-+]?\d+ | [-+]?(?:\d[\d_]*)?\.\d+(?:[eE][-+]?\d+)? | [-+]?\d[\d_]*\.
     | [-+]?\.inf | \.nan"""
 _INT = r"[-+]?(?:0|[1-9][\d_]*)"
-_NUMBERS = {"tag:yaml.org,2002:float": _FLOAT, "tag:yaml.org,2002:int": _INT}
+_SCALARS = {
+    "tag:yaml.org,2002:float": (_FLOAT, "-+0123456789."),
+    "tag:yaml.org,2002:int": (_INT, "-+0123456789"),
+    "tag:yaml.org,2002:bool": ("true|True|TRUE|false|False|FALSE", "tTfF"),
+}
 
 
 class StudyLoader(yaml.SafeLoader):
@@ -64,17 +68,17 @@ class StudyDumper(yaml.SafeDumper):
     """Puts text in quotes where `StudyLoader`, or any reader of YAML 1.1, would read a number."""
 
 
-def _teach_numbers() -> None:
+def _teach_scalars() -> None:
     StudyLoader.yaml_implicit_resolvers = {
-        first: [(tag, pattern) for tag, pattern in resolvers if tag not in _NUMBERS]
+        first: [(tag, pattern) for tag, pattern in resolvers if tag not in _SCALARS]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
     for tool in (StudyLoader, StudyDumper):
-        for tag, pattern in _NUMBERS.items():
-            tool.add_implicit_resolver(tag, re.compile(f"^(?:{pattern})$", re.VERBOSE), list("-+0123456789."))
+        for tag, (pattern, first) in _SCALARS.items():
+            tool.add_implicit_resolver(tag, re.compile(f"^(?:{pattern})$", re.VERBOSE), list(first))
 
 
-_teach_numbers()
+_teach_scalars()
 StudyLoader.add_constructor("tag:yaml.org,2002:timestamp", StudyLoader.refuse_date)
 
 

@@ -61,11 +61,17 @@ def pack_state(model: nn.Module, optimizer: torch.optim.Optimizer | None) -> Arr
     return arrays
 
 
+def unpack_model(arrays: Arrays, model: nn.Module) -> None:
+    """Puts the model's part of `pack_state`'s arrays back."""
+    prefix = "model/"
+    weights = {name[len(prefix) :]: array for name, array in arrays.items() if name.startswith(prefix)}
+    model.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
+
+
 def unpack_state(arrays: Arrays, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     """Puts `pack_state`'s arrays back; the inverse of it, bit by bit."""
+    unpack_model(arrays, model)
     tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
-    prefix = "model/"
-    model.load_state_dict({name[len(prefix) :]: value for name, value in tensors.items() if name.startswith(prefix)})
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     states: dict[int, dict[str, torch.Tensor]] = {}
     for name, tensor in tensors.items():

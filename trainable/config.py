@@ -6,6 +6,7 @@ field, the rule and the remedy. Standard library only, so that `study` and `anal
 """
 
 import difflib
+import re
 import types
 import typing
 from collections.abc import Mapping
@@ -18,12 +19,25 @@ IGNORE_INDEX = 255
 CLASS_NAMES = ("background", "forest")
 """Class index -> name, for masks thresholded at 128."""
 
-METRIC_NAMES = ("miou", "dice", "accuracy", "precision", "recall")
-"""The seed's five metrics. `val/<name>` pools all pixels, `val/image_<name>` is the mean over images."""
+METRIC_NAMES = ("miou", "dice", "accuracy", "precision", "recall", "boundary_f1")
+"""`val/<name>` pools all pixels, `val/image_<name>` is the mean over images."""
 
-TRAINER_VERSION = "1"
+DENSE = "dense"
+"""`points_per_image: dense`: every pixel of the training masks is labelled. The upper anchor of a point study."""
+
+POINT_STRATEGIES = ("uniform", "per_class", "grid", "boundary_avoiding", "boundary", "clustered", "positive_only")
+ENCODERS = (
+    "resnet18", "resnet34", "resnet50", "resnet101",
+    "mobilenet_v2", "mobilenet_v3_large", "efficientnet_b0", "convnext_tiny",
+)  # fmt: skip
+ANNOTATION_FORMATS = ("csv", "geojson", "label_studio", "cvat", "labelme", "napari", "coco")
+MAX_BANDS = 8
+
+TRAINER_VERSION = "2"
 """Part of a trial's identity. Raise it with every change that alters the numbers a run produces."""
 
+WEIGHTS_FILE = re.compile(r"-([0-9a-f]{8,64})\.pth$")
+"""torchvision's way of naming a file of weights: the first digits of its SHA-256 stand before the suffix."""
 
 MAX_SCENE_PIXELS = 4_000_000
 """A made landscape is held in memory whole, some 100 bytes a pixel."""
@@ -43,9 +57,12 @@ def _knob(
     above: float | None = None,
     minimum: float | None = None,
     maximum: float | None = None,
-    choices: tuple[str, ...] | None = None,
+    choices: tuple[str | int, ...] | None = None,
 ) -> Any:
-    """A dataclass field with its rule: `above` is exclusive, `minimum` and `maximum` inclusive."""
+    """A dataclass field with its rule: `above` is exclusive, `minimum` and `maximum` inclusive.
+
+    `choices` bind the values of their own type alone: a setting may be a number in a range, or one of some words.
+    """
     rule = {"above": above, "minimum": minimum, "maximum": maximum, "choices": choices}
     return field(default=default, metadata=rule)
 
@@ -86,6 +103,36 @@ class SyntheticConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AnnotationConfig:
+    """Point annotations that people made, in place of masks. They train and, in the validation split, evaluate.
+
+    Attributes:
+        format: how the annotations are written (`point_files.py` says how each format places a point in its pixel).
+        path: a file, or a folder with one file per image; inside `data.root`.
+        classes: class name of the files -> `background` or `forest`. These two names themselves are always known.
+        default_class: class of points that carry no name.
+        negatives: what to do where no point is background: `refuse`, or draw as many background points as there are
+            positives (`sampled`). An unlabelled tree then teaches, and counts, as background.
+        negative_distance_px: sampled background points keep this distance to every positive, pixels of the image.
+    """
+
+    format: str = _knob("csv", choices=ANNOTATION_FORMATS)
+    path: str = _knob("points")
+    classes: Mapping[str, str] = field(default_factory=dict)
+    default_class: str | None = _knob(None, choices=CLASS_NAMES)
+    negatives: str = _knob("refuse", choices=("refuse", "sampled"))
+    negative_distance_px: float = _knob(10.0, minimum=0, maximum=1000)
+
+    def __post_init__(self) -> None:
+        check_fields(self, "data.annotations")
+        for name, meant in self.classes.items():
+            if meant not in CLASS_NAMES:
+                raise InputError(
+                    f"data.annotations.classes.{name}: must be one of {', '.join(CLASS_NAMES)}, got {meant!r}"
+                )
+
+
+@dataclass(frozen=True, kw_only=True)
 class DataConfig:
     """Which images: a folder with images/, masks/ and meta_data.csv, or the made data set; exactly one of the two.
 
@@ -94,12 +141,15 @@ class DataConfig:
         synthetic: settings of the made data set.
         group: column of meta_data.csv that names the scene. Where `scene` is asked for and there is no such column,
             the scene is the part of the image's name before its first underscore.
+        annotations: points made by people, where the folder has no masks/; meta_data.csv is optional then, and without
+            it every file of images/ is taken.
         split: shares by scene.
         max_images: take whole scenes, in the order of the split seed, until no further one fits.
     """
 
     root: str | None = _knob(None)
     synthetic: SyntheticConfig | None = None
+    annotations: AnnotationConfig | None = None
     group: str = _knob("scene")
     split: SplitConfig = field(default_factory=SplitConfig)
     max_images: int | None = _knob(None, minimum=3)
@@ -110,6 +160,8 @@ class DataConfig:
             raise InputError("data.root: must name a folder, got ''")
         if (self.root is None) == (self.synthetic is None):
             raise InputError("data: give either root (a folder of images) or synthetic (made data), one of the two")
+        if self.annotations and self.synthetic:
+            raise InputError("data.annotations: made data come with masks; remove annotations or give root")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,36 +169,70 @@ class TrainConfig:
     """Everything that decides the result of one training run, given its data.
 
     Attributes:
-        points_per_image: labelled pixels per training image; the first n of the image's ranked list of points.
+        points_per_image: labelled pixels per training image, the first n of the image's ranked list of points; or
+            `dense`, every pixel of its mask: the reference arm.
         point_strategy: how the ranked list is drawn (`points.py`).
-        encoder: torchvision ResNet.
-        weights: `imagenet` through torchvision's own download and cache, or `none` for random initial weights.
+        label_flip_rate: share of points that carry a wrong class, as a careless annotator would give it.
+        position_jitter_px: standard deviation, in pixels, by which a click misses its place in each direction.
+        encoder: torchvision's name of it.
+        weights: initial weights of the encoder: `imagenet` through torchvision's own download and cache, `none` for
+            random ones, or a torchvision state dict in a file whose name ends in -HASH.pth, HASH being the first 8 or
+            more hex digits of its SHA-256, as torchvision names them.
+        freeze_encoder: train the decoder alone; the encoder's batch statistics stay as they came, too.
+        decoder_stride: where the decoder stops; from there to the image's own size it is bilinear.
         image_size: side of the square that images and masks are resized to, pixels; a multiple of the encoder's
             stride, 32.
-        learning_rate: Adam's step size.
+        augmentation: `off`; `light`: flips and quarter turns; `full`: also colour jitter and scale.
+        learning_rate: the optimizer's step size.
         focal_gamma: exponent of the focal term; 0 is plain cross-entropy.
+        class_weights: `none`; `balanced`: inverse to the labelled counts of the classes; `prior`: from their share
+            among the points to their share among the pixels, which undoes what `per_class` points distort.
+        entropy_weight: weight of the mean entropy of the unlabelled pixels (Grandvalet & Bengio 2004); 0 is off.
+        consistency_weight: weight of the difference between predictions for an image and its mirror image; 0 is off.
+        crf_weight: weight of the gated-CRF loss (Obukhov et al. 2019); 0 is off.
+        optimizer: `adam` applies weight decay as an L2 penalty, `adamw` apart from the gradient.
         schedule: `constant`, or `cosine` from the learning rate to 0 over all steps (Loshchilov & Hutter 2017). A short
             run at a constant rate ends wherever its last steps threw it, and its seeds spread widely.
-        weight_decay: Adam's L2 penalty, as torch.optim.Adam applies it.
+        warmup_epochs: the learning rate rises from 0 over so many epochs; parts of one count too.
+        weight_decay: the optimizer's.
         epochs: passes over the training images.
         batch_size: images per step.
-        seed: seed block: draw of points, initial weights and order of images.
+        precision: `float32`; `bfloat16` where autocast allows it; `auto`: bfloat16 where it was measured to gain
+            (`precision.py`).
+        gradient_checkpointing: keep fewer activations and compute them twice: less memory, the same result.
+        compile: hand the model to `torch.compile`; a minute or more before the first step.
+        deterministic: the same bits on the same machine, always. Without it a GPU may pick faster algorithms.
+        seed: seed block: draw of points, initial weights, order of images and augmentation.
         device: `cpu` or `cuda`. Devices round differently, so it belongs to the run's identity.
         num_threads: CPU threads of torch; 1 and 2 threads give different bits.
     """
 
-    points_per_image: int = _knob(50, minimum=1)
-    point_strategy: str = _knob("uniform", choices=("uniform",))
-    encoder: str = _knob("resnet50", choices=("resnet18", "resnet34", "resnet50"))
-    weights: str = _knob("imagenet", choices=("imagenet", "none"))
+    points_per_image: int | str = _knob(50, minimum=1, choices=(DENSE,))
+    point_strategy: str = _knob("uniform", choices=POINT_STRATEGIES)
+    label_flip_rate: float = _knob(0.0, minimum=0, maximum=1)
+    position_jitter_px: float = _knob(0.0, minimum=0, maximum=1000)
+    encoder: str = _knob("resnet50", choices=ENCODERS)
+    weights: str = _knob("imagenet")
+    freeze_encoder: bool = _knob(False)
+    decoder_stride: int = _knob(2, choices=(1, 2, 4))
     image_size: int = _knob(256, minimum=32, maximum=4096)
+    augmentation: str = _knob("off", choices=("off", "light", "full"))
     learning_rate: float = _knob(1e-4, above=0, maximum=10)
     focal_gamma: float = _knob(0.0, minimum=0, maximum=20)
-    optimizer: str = _knob("adam", choices=("adam",))
+    class_weights: str = _knob("none", choices=("none", "balanced", "prior"))
+    entropy_weight: float = _knob(0.0, minimum=0, maximum=1000)
+    consistency_weight: float = _knob(0.0, minimum=0, maximum=1000)
+    crf_weight: float = _knob(0.0, minimum=0, maximum=1000)
+    optimizer: str = _knob("adam", choices=("adam", "adamw"))
     schedule: str = _knob("constant", choices=("constant", "cosine"))
+    warmup_epochs: float = _knob(0.0, minimum=0, maximum=10_000)
     weight_decay: float = _knob(1e-3, minimum=0, maximum=1)
     epochs: int = _knob(10, minimum=1, maximum=10_000)
     batch_size: int = _knob(16, minimum=2, maximum=4096)
+    precision: str = _knob("auto", choices=("auto", "float32", "bfloat16"))
+    gradient_checkpointing: bool = _knob(False)
+    compile: bool = _knob(False)
+    deterministic: bool = _knob(True)
     seed: int = _knob(0, minimum=0)
     device: str = _knob("cpu", choices=("cpu", "cuda"))
     num_threads: int = _knob(1, minimum=1, maximum=1024)
@@ -155,10 +241,19 @@ class TrainConfig:
         check_fields(self, "training")
         if self.image_size % 32:
             raise InputError(f"training.image_size: must be a multiple of 32 (encoder stride), got {self.image_size}")
-        if self.points_per_image > self.image_size**2:
+        if isinstance(self.points_per_image, int) and self.points_per_image > self.image_size**2:
             raise InputError(
                 f"training.points_per_image: {self.points_per_image} is more than the {self.image_size**2} pixels of"
                 f" an image; ask for fewer points or a larger image_size"
+            )
+        if self.warmup_epochs > self.epochs:
+            raise InputError(
+                f"training.warmup_epochs: {self.warmup_epochs:g} is more than the {self.epochs} epochs; lower it"
+            )
+        if self.weights not in ("imagenet", "none") and not WEIGHTS_FILE.search(self.weights):
+            raise InputError(
+                f"training.weights: must be imagenet, none or a file named NAME-HASH.pth, HASH being the first 8 or"
+                f" more hex digits of its SHA-256, got {self.weights!r}"
             )
 
     def to_mapping(self) -> dict[str, Any]:
@@ -176,11 +271,32 @@ def from_mapping(cls: type[T], mapping: object, where: str) -> T:
         InputError: the mapping is not one, or a name, type or value in it is not allowed.
     """
     kwargs: dict[str, Any] = dict(_checked_mapping(cls, mapping, where))
-    nested: dict[str, type] = {"split": SplitConfig, "synthetic": SyntheticConfig} if cls is DataConfig else {}
-    for name, section in nested.items():
+    sections = {"split": SplitConfig, "synthetic": SyntheticConfig, "annotations": AnnotationConfig}
+    for name, section in sections.items() if cls is DataConfig else ():
         if kwargs.get(name) is not None:
             kwargs[name] = section(**_checked_mapping(section, kwargs[name], f"{where}.{name}"))
     return cls(**{name: _as_float(cls, name, value) for name, value in kwargs.items()})
+
+
+def check_compatible(training: TrainConfig, data: DataConfig) -> None:
+    """Refuses settings of a run that its data cannot serve.
+
+    Raises:
+        InputError: a setting needs masks, and the data hold points made by people.
+    """
+    if data.annotations is None:
+        return
+    without_masks = ("uniform", "per_class", "positive_only")
+    if training.point_strategy not in without_masks:
+        raise InputError(
+            f"training.point_strategy: {training.point_strategy} places points by the masks, and the data hold points"
+            f" made by people (data.annotations); choose among them by {', '.join(without_masks)}"
+        )
+    if training.class_weights == "prior":
+        raise InputError(
+            "training.class_weights: prior needs the classes' share of the pixels, which points made by people"
+            " (data.annotations) do not tell; use balanced or none"
+        )
 
 
 def check_value(cls: type, name: str, value: object, where: str) -> None:
@@ -194,9 +310,11 @@ def check_value(cls: type, name: str, value: object, where: str) -> None:
     rule = spec.metadata
     if value is None or not rule:
         return
-    if rule["choices"] and value not in rule["choices"]:
-        hint = nearest(str(value), rule["choices"])
-        raise InputError(f"{where}: must be one of {', '.join(rule['choices'])}, got {value!r}{hint}")
+    choices = [choice for choice in rule["choices"] or () if type(choice) is type(value)]
+    if choices and value not in choices:
+        hint = nearest(str(value), [str(choice) for choice in choices])
+        number = "a number or " if rule["minimum"] is not None else "one of "
+        raise InputError(f"{where}: must be {number}{', '.join(map(str, choices))}, got {value!r}{hint}")
     if isinstance(value, int | float):
         _check_range(rule, value, where)
 
@@ -248,10 +366,11 @@ def _as_float(cls: type, name: str, value: Any) -> Any:
 
 def _check_type(expected: Any, value: object, where: str) -> None:
     options = typing.get_args(expected) if isinstance(expected, types.UnionType) else (expected,)
+    options = tuple(typing.get_origin(option) or option for option in options)
     accepted = (*options, int) if float in options else options
     is_stray_bool = isinstance(value, bool) and bool not in options
     if is_stray_bool or not isinstance(value, accepted):
-        names = " or ".join("null" if option is type(None) else option.__name__ for option in options)
+        names = " or ".join("null" if option is type(None) else option.__name__.lower() for option in options)
         raise InputError(f"{where}: must be {names}, got {value!r}")
 
 

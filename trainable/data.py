@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from trainable.atomic import new_folder
 from trainable.config import CLASS_NAMES, TRAINER_VERSION, DataConfig, SyntheticConfig
 from trainable.scenes import SPLITS, SceneIndex, read_index
+from trainable.shared_folder import make_once
 from trainable.store import Store, open_store, pack_store, store_path
 from trainable.synthetic import write_synthetic
 
@@ -38,27 +38,46 @@ def load_store(index: SceneIndex, image_size: int, cache: Path, progress: Callab
 
 
 def describe_data(config: DataConfig, index: SceneIndex, store_folder: Path) -> dict[str, Any]:
-    """What the report says of the data: source, scenes of each split, share of forest, and the floors to beat."""
+    """What the report says of the data: source, scenes and classes of each split, warnings, and the floors to beat.
+
+    Where people's points take the place of masks, shares and floors are those of the points.
+    """
     from trainable.metrics import floors  # imports torch, which takes seconds
 
     store = open_store(store_folder)
-    validation = store.masks[store.splits["val"]]
+    pixels = {split: _class_pixels(store, split) for split in SPLITS}
     return {
         "fingerprint": index.fingerprint,
         "source": "synthetic" if config.synthetic else str(index.root.resolve()),
+        "annotations": "points" if store.sparse else "masks",
         "num_images": len(index.pairs),
         "num_images_available": index.num_available,
         "num_scenes": len({pair.scene for pair in index.pairs}),
         "num_bands": index.num_bands,
         "image_size": int(store.images.shape[1]),
         "class_names": list(CLASS_NAMES),
-        "splits": {split: {"num_images": len(store.splits[split]), "scenes": index.scenes(split)} for split in SPLITS},
-        "forest_share": {split: _forest_share(store, split) for split in SPLITS},
+        "splits": {split: _describe_split(index, store, split, pixels[split]) for split in SPLITS},
+        # A split of which nothing is known has no share.
+        "forest_share": {
+            split: each["forest"] / sum(each.values()) for split, each in pixels.items() if any(each.values())
+        },
         "floors": {
             floor: {f"val/{name}": value for name, value in scores.items()}
-            for floor, scores in floors(validation).items()
+            for floor, scores in floors(store.masks[store.splits["val"]]).items()
         },
+        "warnings": list(store.warnings),
     }
+
+
+def _describe_split(index: SceneIndex, store: Store, split: str, pixels: dict[str, int]) -> dict[str, Any]:
+    described = {"num_images": len(store.splits[split]), "scenes": index.scenes(split)}
+    return described | ({"num_points": pixels} if store.sparse else {})
+
+
+def _class_pixels(store: Store, split: str) -> dict[str, int]:
+    """Class -> known pixels of a split."""
+    masks = store.masks[store.splits[split]]
+    return {name: int(np.count_nonzero(masks == number)) for number, name in enumerate(CLASS_NAMES)}
 
 
 def _made_folder(config: SyntheticConfig | None, cache: Path) -> Path:
@@ -66,11 +85,5 @@ def _made_folder(config: SyntheticConfig | None, cache: Path) -> Path:
     assert config is not None, "DataConfig holds either root or synthetic"
     key = hashlib.sha256(json.dumps(asdict(config), sort_keys=True).encode()).hexdigest()[:16]
     folder = cache / f"synthetic-{key}-v{TRAINER_VERSION}"
-    if not folder.is_dir():
-        with new_folder(folder) as scratch:
-            write_synthetic(config, scratch)
+    make_once(folder, lambda scratch: write_synthetic(config, scratch))
     return folder
-
-
-def _forest_share(store: Store, split: str) -> float:
-    return float(np.mean(store.masks[store.splits[split]] == CLASS_NAMES.index("forest")))

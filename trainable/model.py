@@ -1,18 +1,20 @@
-"""A torchvision ResNet encoder with a lean U-Net decoder."""
+"""The segmenter: an encoder, a lean U-Net decoder that may stop early, a head for all pixels or for points alone."""
 
-import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import cast
 
 import torch
 import torch.nn.functional as F
-import torchvision
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-from trainable.config import CLASS_NAMES, InputError, TrainConfig
+from trainable.config import CLASS_NAMES, TrainConfig
+from trainable.encoders import build_encoder
 from trainable.randomness import derive_seed
 
-DECODER_CHANNELS = (256, 128, 64, 32, 16)
-IMAGENET_WEIGHTS = "IMAGENET1K_V1"  # the weights that every published comparison on these encoders starts from
+DECODER_WIDTHS = {16: 256, 8: 128, 4: 64, 2: 32, 1: 16}
+"""Stride -> channels of the decoder there, as is usual for U-Nets on classifiers' encoders."""
 
 
 class DecoderBlock(nn.Module):
@@ -32,67 +34,145 @@ class DecoderBlock(nn.Module):
 
 
 class Segmenter(nn.Module):
-    """U-Net: the encoder's five resolutions (strides 2 to 32), decoded back to the input's size.
+    """U-Net whose decoder stops at `decoder_stride`; from there to the image's own size its logits are bilinear.
 
-    Args:
-        encoder: name of a torchvision ResNet.
-        num_bands: bands of the input.
-        pretrained: whether the encoder starts from ImageNet weights.
+    Attributes:
+        stride: input pixels per feature of the last feature map.
+        mean, std: (bands, 1, 1) what images are normalised by; part of its state, so that weights bring them along.
     Source: Ronneberger et al. 2015, with the decoder widths usual for ResNet encoders.
     """
 
-    def __init__(self, encoder: str, num_bands: int, *, pretrained: bool) -> None:
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, config: TrainConfig, num_bands: int) -> None:
         super().__init__()
-        resnet = torchvision.models.get_model(encoder, weights=IMAGENET_WEIGHTS if pretrained else None)
-        if num_bands != 3:
-            resnet.conv1 = _adapted_stem(resnet.conv1, num_bands)
-        self.stem = nn.Sequential(resnet.conv1, resnet.bn1, resnet.relu)
-        self.pool = resnet.maxpool
-        self.stages = nn.ModuleList([resnet.layer1, resnet.layer2, resnet.layer3, resnet.layer4])
-        widths = [resnet.conv1.out_channels, *(_out_channels(stage) for stage in self.stages)]
-        skips = [*reversed(widths[:-1]), 0]  # the last block works at the input's size, where there is no skip
-        inputs = [widths[-1], *DECODER_CHANNELS[:-1]]
-        blocks = (DecoderBlock(i, s, o) for i, s, o in zip(inputs, skips, DECODER_CHANNELS, strict=True))
-        self.decoder = nn.ModuleList(blocks)
-        self.head = nn.Conv2d(DECODER_CHANNELS[-1], len(CLASS_NAMES), kernel_size=1)
+        self.register_buffer("mean", torch.zeros(num_bands, 1, 1))
+        self.register_buffer("std", torch.ones(num_bands, 1, 1))
+        self.encoder = build_encoder(config, num_bands)
+        self.stride = config.decoder_stride
+        self.is_encoder_frozen = config.freeze_encoder
+        self.saves_memory = config.gradient_checkpointing
+        skips = dict(zip(self.encoder.strides, self.encoder.widths, strict=True))
+        self.decoder_strides = [stride for stride in DECODER_WIDTHS if stride >= self.stride]
+        inputs = [self.encoder.widths[-1], *(DECODER_WIDTHS[stride] for stride in self.decoder_strides)]
+        self.decoder = nn.ModuleList(
+            DecoderBlock(inputs[i], skips.get(stride, 0), DECODER_WIDTHS[stride])
+            for i, stride in enumerate(self.decoder_strides)
+        )
+        self.head = nn.Conv2d(DECODER_WIDTHS[self.stride], len(CLASS_NAMES), kernel_size=1)
+        self.encoder.requires_grad_(not config.freeze_encoder)
+        self.train()
+
+    def train(self, mode: bool = True) -> "Segmenter":
+        """A frozen encoder stays in evaluation mode: its batch statistics are part of what is frozen."""
+        super().train(mode)
+        self.encoder.train(mode and not self.is_encoder_frozen)
+        return self
+
+    def features(self, images: Tensor) -> Tensor:
+        """(B, bands, H, W) in [0, 1] -> (B, F, H / stride, W / stride); H and W multiples of 32."""
+        skips = dict(zip(self.encoder.strides, self._encode((images - self.mean) / self.std), strict=True))
+        features = skips[self.encoder.strides[-1]]
+        for stride, block in zip(self.decoder_strides, self.decoder, strict=True):
+            features = self._run(block, features, skips.get(stride))
+        return features
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, bands, H, W) normalised floats -> (B, C, H, W) logits; H and W multiples of 32."""
-        skips: list[Tensor | None] = [self.stem(images)]
-        features = self.pool(skips[0])
-        for stage in self.stages:
-            features = stage(features)
-            skips.append(features)
-        skips = [None, *skips[:-1]]  # the deepest features are the decoder's input, not a skip
-        for block in self.decoder:
-            features = block(features, skips.pop())
-        return cast(Tensor, self.head(features))
+        """(B, bands, H, W) in [0, 1] -> (B, C, H, W) logits."""
+        return self.dense_logits(self.features(images))
+
+    def decoder_logits(self, features: Tensor) -> Tensor:
+        """(B, F, h, w) of any precision -> (B, C, h, w), in the precision of the weights."""
+        return cast(Tensor, self.head(features.to(self.head.weight.dtype)))
+
+    def dense_logits(self, features: Tensor) -> Tensor:
+        """(B, F, h, w) -> (B, C, h * stride, w * stride)."""
+        logits = self.decoder_logits(features)
+        if self.stride == 1:
+            return logits
+        return F.interpolate(logits, scale_factor=float(self.stride), mode="bilinear", align_corners=False)
+
+    def point_logits(self, features: Tensor, positions: Tensor) -> Tensor:
+        """The dense logits at some pixels, without the others.
+
+        A 1x1 head commutes with bilinear interpolation, so the features are interpolated at the points alone.
+
+        Args:
+            features: (B, F, h, w).
+            positions: (B, P) int64, row * W + column in the image of W = w * stride columns.
+
+        Returns:
+            (B, P, C), equal to `dense_logits` there.
+        """
+        sampled = sample_bilinear(features, positions, self.stride)  # (B, P, F)
+        return F.linear(sampled, self.head.weight.flatten(1), self.head.bias)
+
+    def _encode(self, images: Tensor) -> list[Tensor]:
+        if self.is_encoder_frozen:
+            with torch.no_grad():
+                return cast("list[Tensor]", self.encoder(images))
+        features = [images]
+        for stage in self.encoder.stages:
+            features.append(self._run(stage, features[-1]))
+        return features[1:]
+
+    def _run(self, block: nn.Module, *inputs: Tensor | None) -> Tensor:
+        """Applies a block; where memory is to be saved, its activations are dropped and computed again."""
+        if not (self.saves_memory and self.training and torch.is_grad_enabled()):
+            return cast(Tensor, block(*inputs))
+        if torch.compiler.is_compiling():  # a compiled graph moves the statistics once, and takes no contexts
+            return cast(Tensor, checkpoint(block, *inputs, use_reentrant=False))
+        contexts = lambda: (nullcontext(), _statistics_kept(block))  # noqa: E731
+        return cast(Tensor, checkpoint(block, *inputs, use_reentrant=False, context_fn=contexts))
 
 
-def build_model(config: TrainConfig, num_bands: int) -> Segmenter:
-    """The model of a run. Seeds are blocks: the same seed gives the same initial weights in every cell."""
+def build_model(config: TrainConfig, num_bands: int, statistics: tuple[Tensor, Tensor] | None = None) -> Segmenter:
+    """The model of a run. Seeds are blocks: the same seed gives the same initial weights in every cell.
+
+    Args:
+        config: encoder, decoder and initial weights.
+        num_bands: of the images.
+        statistics: (mean, standard deviation), each (bands,), for images in [0, 1]; else they are taken as they are.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(config.seed, "weights"))
-        return Segmenter(config.encoder, num_bands, pretrained=config.weights == "imagenet")
+        model = Segmenter(config, num_bands)
+    if statistics:
+        model.mean[:, 0, 0], model.std[:, 0, 0] = statistics
+    return model
 
 
-def fetch_weights(config: TrainConfig) -> None:
-    """Gets the encoder's pretrained weights into torchvision's cache before any trial needs them.
+def sample_bilinear(features: Tensor, positions: Tensor, stride: int) -> Tensor:
+    """Interpolates a feature map at the centres of some pixels of the image, as `align_corners=False` places them.
 
-    Raises:
-        InputError: they are neither in the cache nor to be downloaded.
+    Written with gathered rows, not `grid_sample`, whose gradient is not deterministic on a GPU.
+
+    Args:
+        features: (B, F, h, w).
+        positions: (B, P) int64, row * W + column in the image of W = w * stride columns.
+        stride: image pixels per feature.
+
+    Returns:
+        (B, P, F).
     """
-    if config.weights == "none":
-        return
-    weights = torchvision.models.get_model_weights(config.encoder)[IMAGENET_WEIGHTS]
-    try:
-        weights.get_state_dict(progress=False, check_hash=True)
-    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
-        cache = f"{torch.hub.get_dir()}/checkpoints"
-        raise InputError(
-            f"training.weights: {weights.url} cannot be downloaded, or its copy is damaged ({error});"
-            f" put the file into {cache}, or set training.weights to none (random initial weights)"
-        ) from error
+    batch, channels, height, width = features.shape
+    rows = features.permute(0, 2, 3, 1).reshape(-1, channels)  # (B h w, F), no copy in channels-last memory
+    first = torch.arange(batch, device=features.device)[:, None] * (height * width)
+    top, bottom, down = _neighbours(positions // (width * stride), stride, height)
+    left, right, across = _neighbours(positions % (width * stride), stride, width)
+    corners = torch.stack([top * width + left, top * width + right, bottom * width + left, bottom * width + right])
+    weights = torch.stack([(1 - down) * (1 - across), (1 - down) * across, down * (1 - across), down * across])
+    sampled = rows.index_select(0, (first + corners).flatten()).view(4, *positions.shape, channels)
+    exact = torch.float64 if features.dtype == torch.float64 else torch.float32
+    return (sampled.to(exact) * weights.to(exact)[..., None]).sum(dim=0)
+
+
+def _neighbours(pixels: Tensor, stride: int, size: int) -> tuple[Tensor, Tensor, Tensor]:
+    """(lower, upper, share of the upper) feature along one axis, clamped at the border."""
+    place = ((pixels + 0.5) / stride - 0.5).clamp(0, size - 1)
+    lower = place.floor().long()
+    return lower, (lower + 1).clamp(max=size - 1), place - lower
 
 
 def _conv_bn_relu(in_channels: int, out_channels: int) -> list[nn.Module]:
@@ -100,14 +180,17 @@ def _conv_bn_relu(in_channels: int, out_channels: int) -> list[nn.Module]:
     return [conv, nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True)]
 
 
-def _out_channels(stage: nn.Module) -> int:
-    convolutions = [module for module in stage.modules() if isinstance(module, nn.Conv2d)]
-    return max(conv.out_channels for conv in convolutions)
+@contextmanager
+def _statistics_kept(block: nn.Module) -> Iterator[None]:
+    """The second pass of gradient checkpointing must not enter the running statistics again: it is given copies.
 
-
-def _adapted_stem(conv: nn.Conv2d, num_bands: int) -> nn.Conv2d:
-    """The first convolution for another number of bands: each gets the mean of the RGB weights, at the same total."""
-    adapted = nn.Conv2d(num_bands, conv.out_channels, kernel_size=7, stride=2, padding=3, bias=False)
-    mean = conv.weight.detach().mean(dim=1, keepdim=True)
-    adapted.weight = nn.Parameter(mean.repeat(1, num_bands, 1, 1) * 3 / num_bands)
-    return adapted
+    Merely not tracking them would not do: batch normalisation then saves fewer tensors than the first pass did.
+    """
+    buffers = [(module, *named) for module in block.modules() for named in module.named_buffers(recurse=False)]
+    for module, name, buffer in buffers:
+        setattr(module, name, buffer.clone())
+    try:
+        yield
+    finally:
+        for module, name, buffer in buffers:
+            setattr(module, name, buffer)

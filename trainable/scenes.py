@@ -1,40 +1,27 @@
-"""Image folders: read, checked, grouped by scene and split by whole scenes.
+"""The images of a study: checked, grouped by scene, split by whole scenes, and fingerprinted.
 
-A data folder holds `images/`, `masks/` and `meta_data.csv` (columns image, mask and, optionally, the scene). Nothing is
-decoded here: sizes and modes come from the file headers, and the pixels enter by their hash alone.
+A data folder holds `images/` and `masks/`, or `images/` and point annotations of people. Nothing is decoded here: sizes
+and bands come from the file headers, and the pixels enter by their hash alone.
 """
 
-import csv
 import hashlib
+import json
+import os
 import random
-import re
-import warnings
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
-from PIL import Image
-
-from trainable.atomic import MAX_NAME_BYTES
-from trainable.config import DataConfig, InputError, SplitConfig
+from trainable.config import CLASS_NAMES, MAX_BANDS, AnnotationConfig, DataConfig, InputError, SplitConfig
+from trainable.decode import Header, read_header
+from trainable.image_table import ImagePair, list_images, read_pairs
+from trainable.point_files import PointAnnotation, read_annotations
+from trainable.point_negatives import require_both_classes
 from trainable.randomness import derive_seed
 
 SPLITS = ("train", "val", "test")
-FORMATS = ("JPEG", "PNG", "TIFF")
-# Four-band TIFF opens as RGBA, but its fourth band is near infra-red. In a PNG it is transparency, which is no band.
-IMAGE_BANDS = {"L": 1, "RGB": 3, "RGBA": 4}
-MASK_MODES = ("1", "L", "RGB")
-META_DATA = "meta_data.csv"
-
-
-@dataclass(frozen=True)
-class ImagePair:
-    """One image, its mask, and the scene that it was cut from."""
-
-    image: Path
-    mask: Path
-    scene: str
-    split: str = ""
 
 
 @dataclass(frozen=True)
@@ -45,7 +32,8 @@ class SceneIndex:
         pairs: in the order of their names.
         num_bands: bands of every image.
         num_available: images in the folder, of which `pairs` may be a part (`max_images`).
-        fingerprint: SHA-256 over names, scenes, splits and file contents: what a run sees.
+        fingerprint: SHA-256 over names, scenes, splits, file contents and points: what a run sees.
+        warnings: what was accepted and should be known, one line each.
     """
 
     root: Path
@@ -53,6 +41,12 @@ class SceneIndex:
     num_bands: int
     num_available: int
     fingerprint: str
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def sparse(self) -> bool:
+        """Whether people's points take the place of masks."""
+        return self.pairs[0].mask is None
 
     def scenes(self, split: str) -> list[str]:
         """The scenes of a split, sorted."""
@@ -63,9 +57,9 @@ def read_index(config: DataConfig, root: Path) -> SceneIndex:
     """Reads and checks a data folder.
 
     Raises:
-        InputError: a folder, file, row or header is missing or not as it must be.
+        InputError: a folder, file, row, header or point is missing or not as it must be.
     """
-    pairs = _read_rows(root, config.group)
+    pairs = read_pairs(root, config.group, with_masks=config.annotations is None)
     num_bands = _check_headers(root, pairs)
     kept = _take_whole_scenes(pairs, config)
     if len({pair.scene for pair in kept}) < len(SPLITS) and config.max_images:
@@ -73,8 +67,13 @@ def read_index(config: DataConfig, root: Path) -> SceneIndex:
             f"data.max_images: {config.max_images} images hold fewer than {len(SPLITS)} whole scenes; raise it"
         )
     split_of = split_scenes(Counter(pair.scene for pair in kept), config.split)
-    kept = [ImagePair(pair.image, pair.mask, pair.scene, split_of[pair.scene]) for pair in kept]
-    return SceneIndex(root, tuple(kept), num_bands, len(pairs), _fingerprint(kept))
+    kept = [replace(pair, split=split_of[pair.scene]) for pair in kept]
+    warnings: tuple[str, ...] = ()
+    if config.annotations:
+        # The files may speak of images that are not used.
+        annotations = read_annotations(config.annotations, root, list_images(root))
+        kept, warnings = _with_points(kept, config.annotations, annotations)
+    return SceneIndex(root, tuple(kept), num_bands, len(pairs), _fingerprint(kept), warnings)
 
 
 def split_scenes(num_images: Counter[str], config: SplitConfig) -> dict[str, str]:
@@ -106,113 +105,35 @@ def split_scenes(num_images: Counter[str], config: SplitConfig) -> dict[str, str
     return assigned
 
 
-def _read_rows(root: Path, group: str) -> list[ImagePair]:
-    for folder in (root, root / "images", root / "masks"):
-        if not folder.is_dir():
-            raise InputError(f"data.root: {folder}: no such folder; a data folder holds images/, masks/, {META_DATA}")
-    for folder in (root / "images", root / "masks"):
-        if not any(folder.iterdir()):
-            raise InputError(f"data.root: {folder}: the folder is empty; it must hold the files that {META_DATA} names")
-    table = root / META_DATA
-    if not table.is_file():
-        raise InputError(f"{table}: no such file; write one with the columns image,mask (and scene)")
-    try:
-        with table.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            _check_columns(table, reader.fieldnames or [], group)
-            pairs = [_read_row(root, table, reader.line_num, row, group) for row in reader]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{table}: not a UTF-8 csv file ({error}); save it as one") from error
-    _check_unique(table, pairs)
-    return sorted(pairs, key=lambda pair: pair.image.name)
-
-
-def _check_columns(table: Path, columns: object, group: str) -> None:
-    assert isinstance(columns, list | tuple)
-    needed = ["image", "mask"] + ([] if group == "scene" else [group])
-    for column in needed:
-        if column not in columns:
-            raise InputError(f"{table}: no column {column!r}; it has {', '.join(map(str, columns)) or 'none'}")
-
-
-def _read_row(root: Path, table: Path, number: int, row: dict[str, str], group: str) -> ImagePair:
-    where = f"{table}: row {number}"
-    image = _member(root, "images", row["image"], where)
-    mask = _member(root, "masks", row["mask"], where)
-    scene = (row[group] or "").strip() if group in row else _scene_from_name(image.name, where)
-    if not scene:
-        raise InputError(f"{where}: {group} is empty; every image needs the scene that it was cut from")
-    return ImagePair(image, mask, scene)
-
-
-def _member(root: Path, folder: str, name: str | None, where: str) -> Path:
-    """The file `root/folder/name`, refused where it is absent or would leave the folder."""
-    if not name or Path(name).name != name or "\\" in name or len(name.encode()) > MAX_NAME_BYTES:
-        raise InputError(f"{where}: {folder[:-1]} must be a plain file name inside {folder}/, got {name!r}")
-    path = root / folder / name
-    if not path.is_file():
-        raise InputError(f"{where}: {folder[:-1]} {path} is absent; add the file or remove the row")
-    if not path.resolve().is_relative_to(root.resolve()):
-        raise InputError(f"{where}: {folder[:-1]} {path} points outside {root}; copy the file into the folder")
-    return path
-
-
-def _scene_from_name(name: str, where: str) -> str:
-    match = re.match(r"([^_]+)_", name)
-    if not match:
-        raise InputError(
-            f"{where}: {name} does not start with its scene and an underscore (as in 10452_sat_08.jpg);"
-            f" add a scene column to {META_DATA} or name one with data.group"
-        )
-    return match.group(1)
-
-
-def _check_unique(table: Path, pairs: list[ImagePair]) -> None:
-    if not pairs:
-        raise InputError(f"{table}: no rows; a row names an image and its mask")
-    name, count = Counter(pair.image.name for pair in pairs).most_common(1)[0]
-    if count > 1:
-        raise InputError(f"{table}: image {name} stands in {count} rows; each image has one row")
-
-
 def _check_headers(root: Path, pairs: list[ImagePair]) -> int:
     """Every mask has its image's size, every image the same number of bands, which is returned."""
-    bands: Counter[int] = Counter()
+    bands: dict[int, str] = {}
     for pair in pairs:
-        size, mode, kind = read_header(pair.image)
-        mask_size, mask_mode, _ = read_header(pair.mask)
-        if mode not in IMAGE_BANDS or (mode == "RGBA" and kind != "TIFF"):
-            raise InputError(f"{pair.image}: {kind} of mode {mode}; save it as 8-bit RGB (or grey, or four-band TIFF)")
-        if mask_mode not in MASK_MODES:
-            raise InputError(f"{pair.mask}: mask of mode {mask_mode}; save it as 8-bit grey, 0 background, 255 forest")
-        if mask_size != size:
+        header = read_header(pair.image)
+        if header.kind or not 1 <= header.num_bands <= MAX_BANDS:
             raise InputError(
-                f"{pair.mask}: mask is {mask_size[0]}x{mask_size[1]} pixels, its image {pair.image.name}"
-                f" {size[0]}x{size[1]}; they must be equal"
+                f"{pair.image}: {header.kind or f'{header.num_bands} bands'}; save it as 8-bit grey or RGB (or as TIFF"
+                f" with 1 to {MAX_BANDS} bands of 8 bits)"
             )
-        bands[IMAGE_BANDS[mode]] += 1
+        bands.setdefault(header.num_bands, pair.image.name)
+        if pair.mask:
+            _check_mask(pair.mask, read_header(pair.mask), header.size, pair.image.name)
     if len(bands) > 1:
-        raise InputError(
-            f"{root / 'images'}: images with {' and '.join(map(str, sorted(bands)))} bands; use one number"
-        )
+        found = ", ".join(f"{number} ({name})" for number, name in sorted(bands.items()))
+        raise InputError(f"{root / 'images'}: images with different numbers of bands: {found}; use one number")
     return next(iter(bands))
 
 
-def read_header(path: Path) -> tuple[tuple[int, int], str, str]:
-    """(width, height), mode and format of an image file, without decoding it.
-
-    Raises:
-        InputError: not an image of an allowed format, or one so large that decoding it would be an attack.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=FORMATS) as image:
-                return image.size, image.mode, str(image.format)
-    except (OSError, SyntaxError, ValueError) as error:
-        raise InputError(f"{path}: not a whole {', '.join(FORMATS)} image; replace it or remove its row") from error
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        raise InputError(f"{path}: more than {Image.MAX_IMAGE_PIXELS} pixels; cut it into smaller images") from error
+def _check_mask(path: Path, header: Header, size: tuple[int, int], image_name: str) -> None:
+    if header.kind not in ("", "1-bit") or header.num_bands not in (1, 3):
+        raise InputError(
+            f"{path}: {header.kind or f'{header.num_bands} bands'}; save masks as 8-bit grey, 0 background, 255 forest"
+        )
+    if header.size != size:
+        raise InputError(
+            f"{path}: mask is {header.size[0]}x{header.size[1]} pixels, its image {image_name} {size[0]}x{size[1]};"
+            f" they must be equal"
+        )
 
 
 def _take_whole_scenes(pairs: list[ImagePair], config: DataConfig) -> list[ImagePair]:
@@ -230,9 +151,42 @@ def _take_whole_scenes(pairs: list[ImagePair], config: DataConfig) -> list[Image
     return [pair for pair in pairs if pair.scene in taken]
 
 
+def _with_points(
+    pairs: list[ImagePair], config: AnnotationConfig, annotations: Mapping[str, Sequence[PointAnnotation]]
+) -> tuple[list[ImagePair], tuple[str, ...]]:
+    """The images with their points, and what is to be known of them."""
+    images = {pair.image.name: pair.image for pair in pairs}
+    made = {name: points for name, points in annotations.items() if name in images}
+    used = require_both_classes(made, config, images)
+    pairs = [replace(pair, points=tuple(used.get(pair.image.name, ()))) for pair in pairs]
+    for split in ("train", "val"):
+        if not any(pair.points for pair in pairs if pair.split == split):
+            raise InputError(
+                f"data.annotations: no image of the {split} split has a point; label some in"
+                f" {', '.join(sorted({pair.scene for pair in pairs if pair.split == split})[:5])}, or change data.split"
+            )
+    warnings = []
+    empty = [pair.image.name for pair in pairs if not pair.points]
+    if empty:
+        warnings.append(f"{len(empty)} of {len(pairs)} images have no point and teach nothing, for example {empty[0]}")
+    num_sampled = sum(map(len, used.values())) - sum(map(len, made.values()))
+    if num_sampled:
+        warnings.append(
+            f"{num_sampled} points of {CLASS_NAMES[0]} were sampled (data.annotations.negatives); an unlabelled tree"
+            f" may be among them"
+        )
+    return pairs, tuple(warnings)
+
+
 def _fingerprint(pairs: list[ImagePair]) -> str:
     digest = hashlib.sha256()
-    for pair in pairs:
-        contents = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (pair.image, pair.mask)]
-        digest.update("\0".join([pair.image.name, pair.scene, pair.split, *contents]).encode() + b"\n")
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as threads:  # reading and hashing free the interpreter lock
+        for pair, contents in zip(pairs, threads.map(_content_hashes, pairs), strict=True):
+            digest.update("\0".join([pair.image.name, pair.scene, pair.split, *contents]).encode() + b"\n")
     return digest.hexdigest()
+
+
+def _content_hashes(pair: ImagePair) -> list[str]:
+    """Of the image, and of its mask or points."""
+    known = pair.mask.read_bytes() if pair.mask else json.dumps([astuple(point) for point in pair.points]).encode()
+    return [hashlib.sha256(content).hexdigest() for content in (pair.image.read_bytes(), known)]

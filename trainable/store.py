@@ -1,13 +1,13 @@
 """The memory-mapped store: every image decoded and resized once, then shared by all trials of a node.
 
 A store is a folder with `images.npy` (N, H, W, bands) uint8, `masks.npy` (N, H, W) uint8 class indices and
-`store.json`. It appears whole or not at all: packed beside its place and renamed into it.
+`store.json`. Whoever needs it first packs it, with all cores; the others wait.
 """
 
 import json
+import math
 import os
-import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,14 +15,20 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from trainable.atomic import new_folder
+from trainable.atomic import write_atomically
 from trainable.config import TRAINER_VERSION, InputError
-from trainable.scenes import FORMATS, SPLITS, ImagePair, SceneIndex
+from trainable.decode import read_image, resize
+from trainable.image_table import ImagePair
+from trainable.labels import LabelFacts, check_masks, label_warnings, mask_labels, point_labels
+from trainable.scenes import SPLITS, SceneIndex
+from trainable.shared_folder import make_once
 
-FOREST_THRESHOLD = 128
-"""JPEG masks hold 0 to 9 and 246 to 255: at least this is forest."""
+SYNC_INTERVAL = 256
+"""After so many images the disk is set to work, which then writes while the cores decode."""
+
+Pixels = NDArray[np.uint8]
+BandSums = NDArray[np.uint64]
 
 
 @dataclass(frozen=True)
@@ -31,15 +37,23 @@ class Store:
 
     Attributes:
         images: (N, H, W, bands) uint8, memory-mapped.
-        masks: (N, H, W) uint8, 0 background and 1 forest, memory-mapped.
+        masks: (N, H, W) uint8, 0 background and 1 forest, IGNORE_INDEX where nothing is known; memory-mapped.
         names: N image file names.
         splits: split -> indices into the N images, int64.
+        band_mean: of each band over the training split, for pixels in [0, 1].
+        band_std: likewise; 0 for a band that is the same everywhere.
+        warnings: what was accepted and should be known, one line each.
+        sparse: the masks hold points of people, and IGNORE_INDEX elsewhere.
     """
 
-    images: NDArray[np.uint8]
-    masks: NDArray[np.uint8]
+    images: Pixels
+    masks: Pixels
     names: tuple[str, ...]
     splits: dict[str, NDArray[np.int64]]
+    band_mean: tuple[float, ...]
+    band_std: tuple[float, ...]
+    warnings: tuple[str, ...] = ()
+    sparse: bool = False
 
 
 def store_path(cache: Path, index: SceneIndex, image_size: int) -> Path:
@@ -48,21 +62,18 @@ def store_path(cache: Path, index: SceneIndex, image_size: int) -> Path:
 
 
 def pack_store(index: SceneIndex, image_size: int, path: Path, progress: Callable[[int], None]) -> None:
-    """Decodes, resizes and packs all images, unless the store is there already.
+    """Decodes, resizes and packs all images, unless the store is there or becomes there while we wait.
 
     Args:
         index: the checked images.
         image_size: side of the stored squares, pixels.
         path: the store's folder.
-        progress: called with the number of images packed so far.
+        progress: called with the number of images packed so far, by the process that packs.
 
     Raises:
-        InputError: a file that cannot be decoded, or masks without any forest. Nothing is left behind.
+        InputError: a file that cannot be decoded, or masks that make no sense. Nothing is left behind.
     """
-    if path.is_dir():
-        return
-    with new_folder(path) as scratch:
-        _pack(index, image_size, scratch, progress)
+    make_once(path, lambda scratch: _pack(index, image_size, scratch, progress))
 
 
 def open_store(path: Path) -> Store:
@@ -73,58 +84,104 @@ def open_store(path: Path) -> Store:
         masks=np.load(path / "masks.npy", mmap_mode="r", allow_pickle=False),
         names=tuple(described["names"]),
         splits={split: np.array(described["splits"][split], dtype=np.int64) for split in SPLITS},
+        band_mean=tuple(described["band_mean"]),
+        band_std=tuple(described["band_std"]),
+        warnings=tuple(described["warnings"]),
+        sparse=described["sparse"],
     )
 
 
 def _pack(index: SceneIndex, image_size: int, folder: Path, progress: Callable[[int], None]) -> None:
-    count = len(index.pairs)
-    shape = (count, image_size, image_size)
-    images = np.lib.format.open_memmap(folder / "images.npy", "w+", np.uint8, (*shape, index.num_bands))
-    masks = np.lib.format.open_memmap(folder / "masks.npy", "w+", np.uint8, shape)
-    with ThreadPoolExecutor(os.cpu_count()) as threads:  # Pillow decodes outside the interpreter lock
-        decoded = threads.map(lambda pair: decode_pair(pair, image_size), index.pairs)
-        for position, (image, mask) in enumerate(decoded):
-            images[position], masks[position] = image.reshape(images.shape[1:]), mask
-            progress(position + 1)
-    if not masks.any():
+    shape = (len(index.pairs), image_size, image_size)
+    images = _new_array(folder / "images.npy", (*shape, index.num_bands))
+    masks = _new_array(folder / "masks.npy", shape)
+
+    def pack_pair(position: int) -> tuple[LabelFacts, BandSums | None]:
+        pair = index.pairs[position]
+        images[position], masks[position], facts = decode_pair(pair, index.num_bands, image_size)
+        return facts, band_sums(images[position]) if pair.split == "train" else None
+
+    packed = []
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as threads:  # decoders run outside the interpreter lock
+        for each in threads.map(pack_pair, range(len(index.pairs))):
+            packed.append(each)
+            progress(len(packed))
+            if len(packed) % SYNC_INTERVAL == 0:
+                _sync(folder)
+    facts = [each for each, _ in packed]
+    if not index.sparse:
+        check_masks(index, facts)
+    described = _description(index, [*index.warnings, *label_warnings(index, facts, image_size)])
+    statistics = band_statistics([sums for _, sums in packed if sums is not None], image_size**2)
+    _sync(folder)
+    write_atomically(folder / "store.json", json.dumps(described | statistics))
+
+
+def _new_array(path: Path, shape: tuple[int, ...]) -> Pixels:
+    """Room on the disk for all of it: in a mapped file without, a full disk would kill the process."""
+    try:
+        array: Pixels = np.lib.format.open_memmap(path, "w+", np.uint8, shape)
+        with path.open("rb+") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    except OSError as error:
+        needed = math.prod(shape) / 1e9
         raise InputError(
-            f"{index.root / 'masks'}: no pixel of any mask reaches {FOREST_THRESHOLD}; forest must be 255, background 0"
-        )
-    images.flush()
-    masks.flush()
-    (folder / "store.json").write_text(json.dumps(_description(index)))
+            f"storage: {path.parent.parent} has no room for {needed:.1f} GB of images ({error.strerror}); free some or"
+            f" set another storage"
+        ) from error
+    return array
 
 
-def decode_pair(pair: ImagePair, image_size: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """One image (H, W) or (H, W, bands) uint8 and its mask (H, W) uint8 class indices, both resized.
+def _sync(folder: Path) -> None:
+    """Both arrays to the disk; not by `flush`, which would stop the other threads meanwhile."""
+    for name in ("images.npy", "masks.npy"):
+        with (folder / name).open("rb") as file:
+            os.fsync(file.fileno())
+
+
+def decode_pair(pair: ImagePair, num_bands: int, image_size: int) -> tuple[Pixels, Pixels, LabelFacts]:
+    """One image (H, W, bands) uint8 and its labels (H, W) uint8, both of `image_size`.
 
     Raises:
         InputError: the file is damaged.
     """
-    size = (image_size, image_size)
-    image = _decode(pair.image)
-    mask = _decode(pair.mask).convert("L").point(lambda value: 1 if value >= FOREST_THRESHOLD else 0)
-    # Nearest for masks: a class index has no value between two classes.
-    return _resized(image, size), np.asarray(mask.resize(size, Image.Resampling.NEAREST))
+    image, _ = read_image(pair.image, num_bands)
+    if pair.mask:
+        mask, is_lossy = read_image(pair.mask, 1)
+        labels, facts = mask_labels(mask[..., 0], is_lossy, image_size)
+    else:
+        labels, facts = point_labels(pair.points, (image.shape[0], image.shape[1]), image_size)
+    return resize(image, (image_size, image_size)), labels, facts
 
 
-def _resized(image: Image.Image, size: tuple[int, int]) -> NDArray[np.uint8]:
-    """(H, W) or (H, W, bands), band by band: Pillow would weight the colours of RGBA by what is near infra-red here."""
-    bands = [np.asarray(band.resize(size, Image.Resampling.BILINEAR)) for band in image.split()]
-    return bands[0] if len(bands) == 1 else np.stack(bands, axis=-1)
+def band_sums(pixels: Pixels) -> BandSums:
+    """(2, bands): the sums of an image's values and of their squares, exact."""
+    rows = pixels.reshape(len(pixels), -1)  # whole rows are added at once, and the bands told apart in the end
+    sums = np.stack([rows.sum(axis=0, dtype=np.uint32), np.einsum("ij,ij->j", rows, rows, dtype=np.uint32)])
+    per_band: BandSums = sums.reshape(2, -1, pixels.shape[2]).sum(axis=1, dtype=np.uint64)
+    return per_band
 
 
-def _decode(path: Path) -> Image.Image:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=FORMATS) as image:
-                image.load()
-                return image.copy()
-    except (OSError, SyntaxError, ValueError) as error:
-        raise InputError(f"{path}: cannot be decoded ({error}); replace the file or remove its row") from error
+def band_statistics(sums: Sequence[BandSums], num_pixels: int) -> dict[str, list[float]]:
+    """Mean and standard deviation of each band for pixels in [0, 1], rounded once: the sums are whole numbers.
+
+    Args:
+        sums: those of each image.
+        num_pixels: in each image.
+    """
+    count = len(sums) * num_pixels
+    # Python's whole numbers, which do not overflow.
+    bands = [
+        (sum(int(each[0, band]) for each in sums), sum(int(each[1, band]) for each in sums))
+        for band in range(sums[0].shape[1])
+    ]
+    return {
+        "band_mean": [total / (255 * count) for total, _ in bands],
+        "band_std": [math.sqrt(count * squares - total**2) / (255 * count) for total, squares in bands],
+    }
 
 
-def _description(index: SceneIndex) -> dict[str, Any]:
+def _description(index: SceneIndex, warnings: list[str]) -> dict[str, Any]:
     members = {split: [i for i, pair in enumerate(index.pairs) if pair.split == split] for split in SPLITS}
-    return {"names": [pair.image.name for pair in index.pairs], "splits": members}
+    names = [pair.image.name for pair in index.pairs]
+    return {"names": names, "splits": members, "warnings": warnings, "sparse": index.sparse}

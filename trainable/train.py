@@ -5,20 +5,30 @@ import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from trainable.augment import augment_images, augment_labels, augment_points, draw_transforms
+from trainable.batches import Batch, Batches
 from trainable.checkpoint import Arrays, pack_state, unpack_state
 from trainable.config import InputError, TrainConfig
-from trainable.loss import partial_focal_loss
-from trainable.metrics import Counts, confusion_counts, dataset_metrics, image_metrics
+from trainable.evaluation import Evaluation
+from trainable.loss import class_weights_from_counts
+from trainable.metrics import all_metrics
 from trainable.model import build_model
-from trainable.points import point_labels, ranked_points
+from trainable.objective import Objective
+from trainable.optimizer import build_optimizer, rate_factor
+from trainable.points import describe_points
+from trainable.precision import autocast
 from trainable.randomness import derive_seed
 from trainable.store import Store
+
+ImageCounts = dict[str, NDArray[Any]]
+"""Arrays by name, images along their first axis (`evaluation.py`)."""
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -29,14 +39,28 @@ class EpochResult:
     """One finished epoch.
 
     Attributes:
-        metrics: `train/loss` (nats per labelled pixel), `val/...` in [0, 1] but for `val/nll` (nats per pixel),
-            `time/epoch_s` (seconds).
-        counts: (N, C, C) confusion counts of the validation images.
+        metrics: `train/loss` (nats per labelled pixel, optional terms included), `val/...` (metrics.py), `points/...`
+            (what the annotations hold), `time/epoch_s` and `time/data_wait_s` (seconds).
+        counts: per-image counts of the validation images, from which `val/...` follows.
     """
 
     epoch: int
     metrics: dict[str, float]
-    counts: Counts
+    counts: ImageCounts
+
+
+class DivergenceError(FloatingPointError):
+    """The loss or the state is no longer finite: these settings cannot be trained.
+
+    Attributes:
+        epoch, step: counted from 1; step is None where no step's loss shows it.
+        reason: what was found.
+    """
+
+    def __init__(self, epoch: int, step: int | None, reason: str) -> None:
+        self.epoch, self.step, self.reason = epoch, step, reason
+        place = f"epoch {epoch}, step {step}" if step else f"epoch {epoch}, after its steps"
+        super().__init__(f"diverged in {place}: {reason}")
 
 
 class TrainingRun:
@@ -49,33 +73,35 @@ class TrainingRun:
         self.config = config
         self.store = store
         self.device = torch.device(config.device)
-        self.labels = _point_labels(config, store)  # (N_train, H, W) uint8
-        self.mean, self.std = (stat.to(self.device) for stat in band_statistics(store))
-        num_bands = store.images.shape[3]
-        self.model = build_model(config, num_bands).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.optimizer = torch.optim.Adam(
-            self.model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+        self.batches = Batches(config, store)
+        label_counts = self.batches.label_counts()
+        self.annotation = describe_points(label_counts)
+        model = build_model(config, store.images.shape[3], band_statistics(store))
+        self.model = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.compiled_features = torch.compile(self.model.features) if config.compile else self.model.features
+        self.objective = Objective(
+            config, self.model, self._features, self._class_weights(torch.from_numpy(label_counts.sum(axis=0)))
         )
+        self.optimizer = build_optimizer(config, self.model)
         self.epoch = 0
 
     def epochs(self) -> Iterator[EpochResult]:
         """Trains epoch by epoch until the config's number is reached.
 
         Raises:
-            FloatingPointError: the loss is no longer a finite number.
+            DivergenceError: the loss or the state is no longer finite.
         """
         while self.epoch < self.config.epochs:
             started = time.perf_counter()
             self.epoch += 1
             loss = self._train_epoch()
-            counts, nll = self._evaluate("val")
-            scores = {
-                f"val/{name}": value for name, value in {**dataset_metrics(counts), **image_metrics(counts)}.items()
-            }
-            if not math.isfinite(nll):
-                raise FloatingPointError(f"diverged in epoch {self.epoch}: the validation loss is {nll}")
-            timing = {"time/epoch_s": time.perf_counter() - started}
-            yield EpochResult(self.epoch, {"train/loss": loss, **scores, "val/nll": nll, **timing}, counts)
+            counts = self.evaluate("val")
+            scores = {f"val/{name}": value for name, value in all_metrics(counts).items()}
+            if not math.isfinite(scores["val/nll"]):
+                raise DivergenceError(self.epoch, None, f"the validation loss is {scores['val/nll']}")
+            self._check_finite()
+            timing = {"time/epoch_s": time.perf_counter() - started, "time/data_wait_s": self.batches.waited_s}
+            yield EpochResult(self.epoch, {"train/loss": loss, **scores, **self.annotation, **timing}, counts)
 
     def state(self, *, final: bool) -> Arrays:
         """Everything that the next epoch depends on, beside config and epoch; the model alone where none follows."""
@@ -86,74 +112,87 @@ class TrainingRun:
         unpack_state(arrays, self.model, self.optimizer)
         self.epoch = epoch
 
+    def train_step(self, batch: Batch, progress: float) -> Tensor:
+        """One step of the optimizer, at `progress` epochs from the start; returns its loss without waiting for it."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.learning_rate * rate_factor(self.config, progress, 1 / self.batches.per_epoch)
+        loss = self.objective(*self._augmented(batch))
+        self.optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        return loss.detach()
+
+    @torch.no_grad()
+    def evaluate(self, split: str) -> ImageCounts:
+        """Per-image counts over all known pixels of a split."""
+        self.model.eval()
+        members = self.store.splits[split]
+        evaluation = Evaluation()
+        for indices in np.array_split(members, math.ceil(len(members) / self.config.batch_size)):
+            both = (self.store.images, self.store.masks)
+            pixels, truth = (torch.from_numpy(each[indices]).to(self.device) for each in both)
+            evaluation.add(self.model.dense_logits(self._features(unit_scale(pixels))), truth)
+        return evaluation.counts()
+
     def _train_epoch(self) -> float:
         """One pass over the training images; returns the mean loss over its steps."""
         self.model.train()
         losses = []
-        batches = self._batches()
-        for step, positions in enumerate(batches):
-            self._set_learning_rate((self.epoch - 1 + step / len(batches)) / self.config.epochs)
-            images = self._images(self.store.splits["train"][positions])
-            labels = torch.from_numpy(self.labels[positions]).to(self.device)
-            loss = partial_focal_loss(self.model(images), labels, self.config.focal_gamma)
-            self.optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            self.optimizer.step()
-            losses.append(loss.detach())
-        mean = float(torch.stack(losses).mean())  # the only wait for the device in an epoch
-        if not math.isfinite(mean):
-            raise FloatingPointError(f"diverged in epoch {self.epoch}: the mean training loss is {mean}")
-        return mean
+        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
+            torch.manual_seed(derive_seed(self.config.seed, "dropout", self.epoch))  # some encoders drop whole layers
+            for step, batch in enumerate(self.batches.epoch(self.epoch, self.device)):
+                losses.append(self.train_step(batch, self.epoch - 1 + step / self.batches.per_epoch))
+        history = torch.stack(losses).cpu()  # the only wait for the device in an epoch
+        broken = (~history.isfinite()).nonzero()
+        if len(broken):
+            step = int(broken[0])
+            raise DivergenceError(self.epoch, step + 1, f"the training loss is {float(history[step])}")
+        return float(history.mean())
 
-    def _set_learning_rate(self, progress: float) -> None:
-        """Follows the schedule, a function of progress in [0, 1) alone, so that there is no state to resume."""
-        factor = (1 + math.cos(math.pi * progress)) / 2 if self.config.schedule == "cosine" else 1.0
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.config.learning_rate * factor
+    def _check_finite(self) -> None:
+        """Normalisation can hide from the loss that a weight, a batch statistic or a moment has overflowed."""
+        moments = [tensor for state in self.optimizer.state.values() for tensor in state.values()]
+        sums = [tensor.sum(dtype=torch.float32) for tensor in [*self.model.state_dict().values(), *moments]]
+        if not torch.stack(sums).isfinite().all():
+            raise DivergenceError(self.epoch, None, "weights, batch statistics or moments are not finite")
 
-    def _batches(self) -> list[NDArray[np.int64]]:
-        """Positions within the training split, in the order of (seed, epoch), in batches that differ by one at most.
+    def _augmented(self, batch: Batch) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Images (B, bands, H, W) in [0, 1], positions and labels, moved together."""
+        images = unit_scale(batch.pixels)
+        if self.config.augmentation == "off":
+            return images, batch.positions, batch.labels
+        transforms = draw_transforms(batch.indices, self.config, self.epoch)
+        images = augment_images(images, transforms)
+        if batch.positions is None:
+            return images, None, augment_labels(batch.labels, transforms)
+        return images, *augment_points(batch.positions, batch.labels, self.config.image_size, transforms)
 
-        A small remainder as a last batch would give batch normalisation almost nothing to average over.
-        """
-        count = len(self.store.splits["train"])
-        generator = np.random.Generator(np.random.PCG64(derive_seed(self.config.seed, "order", self.epoch)))
-        # At 32 px the encoder ends at 1 x 1: one image alone has nothing to average over, so no batch is of one.
-        num_batches = max(1, min(math.ceil(count / self.config.batch_size), count // 2))
-        return np.array_split(generator.permutation(count), num_batches)
+    def _features(self, images: Tensor) -> Tensor:
+        """(B, bands, H, W) images in [0, 1] -> the model's last feature map, in the run's precision."""
+        with autocast(self.config):
+            return cast(Tensor, self.compiled_features(images))
 
-    @torch.no_grad()
-    def _evaluate(self, split: str) -> tuple[Counts, float]:
-        """Confusion counts (N, C, C) and mean negative log-likelihood over all pixels of a split."""
-        self.model.eval()
-        members = self.store.splits[split]
-        counts, nll = [], torch.zeros((), device=self.device, dtype=torch.float64)
-        for batch in np.array_split(members, math.ceil(len(members) / self.config.batch_size)):
-            logits = self.model(self._images(batch))
-            truth = torch.from_numpy(self.store.masks[batch]).to(self.device)
-            counts.append(confusion_counts(logits.argmax(dim=1), truth))
-            nll += partial_focal_loss(logits, truth, gamma=0.0).double() * len(batch)
-        pooled: Counts = torch.cat(counts).cpu().numpy()
-        return pooled, float(nll) / len(members)
-
-    def _images(self, indices: NDArray[np.int64]) -> Tensor:
-        """(B, bands, H, W) normalised float32 on the device, from (B, H, W, bands) bytes of the store."""
-        return normalise(torch.from_numpy(self.store.images[indices]).to(self.device), self.mean, self.std)
+    def _class_weights(self, label_counts: Tensor) -> Tensor | None:
+        mode = self.config.class_weights
+        priors = torch.from_numpy(self.batches.pixel_counts().sum(axis=0)) if mode == "prior" else None
+        weights = class_weights_from_counts(label_counts, mode, priors)
+        return None if weights is None else weights.float().to(self.device)
 
 
-def normalise(pixels: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """(B, H, W, bands) bytes -> (B, bands, H, W) float32, each band less its mean, in standard deviations."""
-    return ((pixels.float() / 255 - mean) / std).permute(0, 3, 1, 2)
+def unit_scale(pixels: Tensor) -> Tensor:
+    """(B, H, W, bands) bytes -> (B, bands, H, W) float32 in [0, 1], in channels-last memory without a copy."""
+    return pixels.permute(0, 3, 1, 2).float() / 255
 
 
 def make_deterministic(config: TrainConfig) -> None:
-    """Pins what the bits of a result depend on: algorithms and threads."""
+    """Pins what the bits of a result depend on: algorithms and threads. Also undoes it: processes are reused."""
     if config.device == "cuda":
         if not torch.cuda.is_available():
             raise InputError("training.device: cuda is asked for, but torch sees no GPU here; use cpu")
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with it
     torch.set_num_threads(config.num_threads)
-    torch.use_deterministic_algorithms(True)
+    torch.use_deterministic_algorithms(config.deterministic)
+    torch.backends.cudnn.benchmark = not config.deterministic
     # It also fills new memory, to make reads of it repeatable. We read none, and it costs a tenth of a step.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
@@ -162,20 +201,4 @@ def band_statistics(store: Store) -> tuple[Tensor, Tensor]:
     """(mean, standard deviation) per band for pixels in [0, 1]: ImageNet's for RGB, else the training split's own."""
     if store.images.shape[3] == len(IMAGENET_MEAN):
         return torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
-    total, squares = 0.0, 0.0
-    for index in store.splits["train"]:
-        pixels = store.images[index].reshape(-1, store.images.shape[3]) / 255
-        total, squares = total + pixels.mean(axis=0), squares + (pixels**2).mean(axis=0)
-    mean = total / len(store.splits["train"])
-    variance = squares / len(store.splits["train"]) - mean**2
-    return torch.tensor(mean).float(), torch.tensor(np.sqrt(np.maximum(variance, 1e-6))).float()
-
-
-def _point_labels(config: TrainConfig, store: Store) -> NDArray[np.uint8]:
-    """(N_train, H, W): each training image's own points, the rest IGNORE_INDEX."""
-    labels = []
-    for index in store.splits["train"]:
-        mask = store.masks[index]
-        positions = ranked_points(mask, config.points_per_image, store.names[index], config.seed)
-        labels.append(point_labels(mask, positions))
-    return np.stack(labels)
+    return torch.tensor(store.band_mean), torch.tensor(store.band_std).clamp_min(1e-3)

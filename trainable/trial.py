@@ -10,8 +10,10 @@ import torch
 from trainable import checkpoint
 from trainable.atomic import write_atomically
 from trainable.config import TRAINER_VERSION, InputError, TrainConfig
+from trainable.encoders import describe_weights
+from trainable.precision import chosen_precision
 from trainable.store import Store
-from trainable.train import EpochResult, TrainingRun
+from trainable.train import DivergenceError, EpochResult, TrainingRun
 from trainable.trial_files import Row, append_row, read_result, read_rows, rewrite_rows, to_json, write_result
 
 
@@ -32,8 +34,9 @@ def run_trial(config: TrainConfig, store: Store, folder: Path) -> Iterator[Row]:
             yield from rows[-1:]
         else:
             yield from _train(config, store, folder, rows)
-    except FloatingPointError as error:
-        write_result(folder, read_rows(folder), environment(config), infeasible=str(error))
+    except DivergenceError as error:
+        where = {"epoch": error.epoch, "step": error.step}
+        write_result(folder, read_rows(folder), environment(config), infeasible=str(error), diverged_at=where)
 
 
 def _train(config: TrainConfig, store: Store, folder: Path, rows: list[Row]) -> Iterator[Row]:
@@ -62,7 +65,12 @@ def environment(config: TrainConfig) -> dict[str, str]:
     """What the bits of a result depend on beside its config: other versions and processors round differently."""
     is_gpu = config.device == "cuda"
     processor = torch.cuda.get_device_name() if is_gpu else torch.backends.cpu.get_cpu_capability()
-    return {"torch": str(torch.__version__), "processor": processor}
+    return {
+        "torch": str(torch.__version__),
+        "processor": processor,
+        "precision": chosen_precision(config),
+        "weights": describe_weights(config),
+    }
 
 
 def _claim(config: TrainConfig, folder: Path) -> None:
@@ -78,7 +86,7 @@ def _claim(config: TrainConfig, folder: Path) -> None:
 def _save_epoch(run: TrainingRun, result: EpochResult, folder: Path) -> None:
     """Counts and state after an epoch; the state after the last one is the model alone, a third of the size."""
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, counts=result.counts, names=_validation_names(run))
+    np.savez_compressed(buffer, allow_pickle=False, names=_validation_names(run), **result.counts)
     write_atomically(folder / "counts.npz", buffer.getvalue())
     checkpoint.save(folder / "checkpoint", result.epoch, run.state(final=run.epoch == run.config.epochs))
 

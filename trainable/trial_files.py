@@ -3,7 +3,7 @@
 config.json     the TrainConfig and the trainer's version
 metrics.jsonl   a line an epoch
 checkpoint/     state after the latest epoch; after the last one, the weights alone
-counts.npz      confusion counts of the validation images after the latest epoch
+counts.npz      counts per validation image after the latest epoch (evaluation.py)
 result.json     written last, atomically: the mark of done
 """
 
@@ -68,11 +68,18 @@ def rewrite_rows(folder: Path, rows: list[Row]) -> None:
     write_atomically(folder / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
 
 
-def write_result(folder: Path, rows: list[Row], environment: dict[str, str], infeasible: str = "") -> None:
-    """Marks the trial as done: completed, or infeasible for the reason given."""
+def write_result(
+    folder: Path,
+    rows: list[Row],
+    environment: dict[str, str],
+    infeasible: str = "",
+    diverged_at: dict[str, int | None] | None = None,
+) -> None:
+    """Marks the trial as done: completed, or infeasible for the reason given, at that epoch and step."""
     result = {
         "state": "infeasible" if infeasible else "completed",
         "reason": infeasible,
+        "diverged_at": diverged_at,
         "epochs": len(rows),
         "metrics": rows[-1] if rows else {},
         "result_sha256": result_hash(rows),

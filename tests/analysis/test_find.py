@@ -91,3 +91,26 @@ def test_floors_are_told_plainly(make_study, floor, verdict, phrase):
     (finding,) = find(make_study(data=data)).floors
     assert (finding.floor, finding.verdict) == (floor, verdict)
     assert finding.text.startswith(f"The networks {phrase} an oracle")
+
+
+def test_known_results_count_like_floors(make_study):
+    objective = {"metric": "val/miou", "mode": "max", "at": "last", "margin": 0.01, "references": {"boosting": 0.633}}
+    findings = find(make_study(objective=objective))
+    assert (findings.floors[-1].name, findings.floors[-1].floor, findings.floors[-1].verdict) == (
+        "boosting", 0.633, "beats",
+    )  # fmt: skip
+    assert findings.floors[-1].text == "The networks beat boosting (val/miou 0.633)."
+
+
+def test_every_pixel_is_more_than_any_number_of_points(points_study):
+    # 100 points are within the margin of dense supervision, 10 are not: 100 is the smallest count that is enough.
+    findings = points_study({"dense": [0.700, 0.701, 0.702], 10: [0.600, 0.601, 0.602], 100: [0.6981, 0.6991, 0.7001]})
+    factor = findings.factors[0]
+    assert [level.level for level in factor.levels] == [10, 100, "dense"]
+    assert verdicts(findings) == {10: "not enough", 100: "enough", "dense": "best"}
+    assert factor.recommended_level == 100
+
+
+def test_where_no_count_is_enough_every_pixel_is_to_be_labelled(points_study):
+    findings = points_study({"dense": [0.800, 0.801, 0.802], 10: [0.600, 0.601, 0.602]})
+    assert findings.headline.startswith("Label every pixel, with learning rate 0.001 and focal gamma 0: val/miou 0.801")

@@ -92,7 +92,7 @@ def test_complete_runs_become_tidy_tables(study_dir: Path) -> None:
 
 
 def test_an_edited_objective_counts_for_old_runs(study_dir: Path) -> None:
-    objective = {"metric": "val/miou", "mode": "max", "at": "last", "margin": 0.05}
+    objective = {"metric": "val/miou", "mode": "max", "at": "last", "margin": 0.05, "references": {}}
     write_study_file(study_dir, objective=objective)
     study = load_study(study_dir)
     assert study.objective == objective

@@ -44,7 +44,7 @@ def write_study_file(study_dir: Path, **sections: Any) -> None:
 
 
 def test_the_study_file_counts_whatever_the_runs_say(study_dir: Path, two_runs: Callable[..., Any]) -> None:
-    objective = {"metric": "val/dice", "mode": "max", "at": "last", "margin": 0.02}
+    objective = {"metric": "val/dice", "mode": "max", "at": "last", "margin": 0.02, "references": {"boosting": 0.6}}
     write_study_file(study_dir, objective=objective)
     runs = two_runs(objective={"metric": 7}, roles=None)
     assert read_terms(study_dir, runs) == StudyTerms("point-budget", objective, {"encoder": "nuisance"})

@@ -11,7 +11,9 @@ def test_the_text_has_a_line_for_every_level(make_study):
     assert 10 <= len(lines) <= 20
 
 
-@pytest.mark.parametrize(("level", "text"), [(50, "50"), (1e-5, "1e-05"), (0.0, "0"), ("resnet18", "resnet18")])
+@pytest.mark.parametrize(
+    ("level", "text"), [(50, "50"), (1e-5, "1e-05"), (0.0, "0"), ("resnet18", "resnet18"), (True, "true")]
+)
 def test_levels_read_as_people_write_them(level, text):
     assert level_text(level) == text
 

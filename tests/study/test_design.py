@@ -41,21 +41,35 @@ NUM_IMAGES = {"train": 10, "val": 6, "test": 4}
 PINNED = TrainConfig(
     points_per_image=10,
     point_strategy="uniform",
+    label_flip_rate=0.0,
+    position_jitter_px=0.0,
     encoder="resnet18",
     weights="none",
+    freeze_encoder=False,
+    decoder_stride=1,
     image_size=64,
+    augmentation="off",
     learning_rate=1e-3,
     focal_gamma=2,
+    class_weights="none",
+    entropy_weight=0.0,
+    consistency_weight=0.0,
+    crf_weight=0.0,
     optimizer="adam",
     schedule="constant",
+    warmup_epochs=0.0,
     weight_decay=1e-3,
     epochs=2,
     batch_size=8,
+    precision="float32",
+    gradient_checkpointing=False,
+    compile=False,
+    deterministic=True,
     seed=0,
     device="cpu",
     num_threads=1,
 )
-PINNED_ID = "8d9f8da9b6c1"
+PINNED_ID = "96250efc8131"
 
 
 def make_study(**changes: Any) -> StudySpec:

@@ -1,16 +1,14 @@
 import random
 import shutil
-import struct
-import zlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from trainable.config import DataConfig, InputError, SplitConfig
+from trainable.config import AnnotationConfig, DataConfig, InputError, SplitConfig
+from trainable.point_files import PointAnnotation
 from trainable.scenes import SPLITS, SceneIndex, read_index, split_scenes
 
 WriteFolder = Callable[..., Path]
@@ -33,26 +31,13 @@ def add_row(row: str) -> Break:
     return lambda root: write_lines(root, [*lines(root), row])
 
 
-def image(mode: str, **how: object) -> Break:
-    """Replaces image a_0.png by one of another mode."""
-    return lambda root: Image.new(mode, (8, 8)).save(root / "images" / "a_0.png", **how)  # type: ignore[arg-type]
-
-
-def cut_header(root: Path) -> None:
-    path = root / "images" / "a_0.png"
-    path.write_bytes(path.read_bytes()[:20])  # 8 bytes of signature, then IHDR ends in the middle
-
-
-def claim_size(root: Path) -> None:
-    """A PNG header of 20,000 x 20,000 pixels: 33 bytes that would decode to 1.2 GB."""
-    header = b"IHDR" + struct.pack(">IIBBBBB", 20_000, 20_000, 8, 2, 0, 0, 0)
-    chunk = struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
-    (root / "images" / "a_0.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunk + struct.pack(">I4s", 0, b"IDAT"))
-
-
 def link_outside(root: Path) -> None:
     path = root / "images" / "a_0.png"
     path.symlink_to(path.rename(root.parent / "elsewhere.png"))
+
+
+def link_folder(root: Path) -> None:
+    (root / "images").symlink_to((root / "images").rename(root.parent / "elsewhere"))
 
 
 def empty_masks(root: Path) -> None:
@@ -82,27 +67,8 @@ BAD_FOLDERS: dict[str, tuple[Break, tuple[str, ...]]] = {
     "the folder itself": (add_row("..,a_0.png"), ("row 8", "image")),
     "name longer than file systems allow": (add_row(f"{'d' * 300},a_0.png"), ("row 8", "plain file name")),
     "link out of the folder": (link_outside, ("row 2", "images/a_0.png", "points outside")),
+    "folder linked to another place": (link_folder, ("data/images points outside", "copy its files")),
     "duplicate row": (add_row("a_0.png,a_0.png"), ("meta_data.csv", "image a_0.png stands in 2 rows")),
-    "mask of another size": (
-        lambda root: Image.new("L", (4, 8)).save(root / "masks" / "a_0.png"),
-        ("masks/a_0.png", "4x8", "a_0.png 8x8"),
-    ),
-    "coloured mask with alpha": (
-        lambda root: Image.new("RGBA", (8, 8)).save(root / "masks" / "a_0.png"),
-        ("masks/a_0.png", "mode RGBA", "8-bit grey"),
-    ),
-    "GIF by another name": (image("L", format="GIF"), ("images/a_0.png", "JPEG, PNG, TIFF image")),
-    "zero bytes": (
-        lambda root: (root / "images" / "a_0.png").write_bytes(b""),
-        ("images/a_0.png", "JPEG, PNG, TIFF image"),
-    ),
-    "cut within its header": (cut_header, ("images/a_0.png", "JPEG, PNG, TIFF image")),
-    "more pixels than memory": (claim_size, ("images/a_0.png", "pixels")),
-    "16 bits": (image("I;16"), ("images/a_0.png", "mode I;16", "8-bit RGB")),
-    "CMYK": (image("CMYK", format="JPEG"), ("images/a_0.png", "mode CMYK")),
-    "palette": (image("P"), ("images/a_0.png", "mode P")),
-    "transparency": (image("RGBA"), ("images/a_0.png", "PNG of mode RGBA", "four-band TIFF")),
-    "mixed bands": (image("L"), ("data/images", "1 and 3 bands")),
     "two scenes": (lambda root: write_lines(root, lines(root)[:5]), ("2 scene(s)", "at least 3")),
 }
 
@@ -252,3 +218,79 @@ def test_max_images_takes_whole_scenes(write_folder: WriteFolder, tmp_path: Path
 def test_too_few_images_for_three_scenes_are_refused(data_folder: Path) -> None:
     with pytest.raises(InputError, match=r"data.max_images: 5 images hold fewer than 3 whole scenes"):
         read(data_folder, max_images=5)  # two scenes of two images
+
+
+@pytest.fixture
+def point_folder(data_folder: Path) -> Path:
+    """Images alone, each with one point of either class."""
+    shutil.rmtree(data_folder / "masks")
+    (data_folder / "meta_data.csv").unlink()
+    lines = [
+        f"{path.name},{x},2,{name}" for path in images(data_folder) for x, name in ((1, "forest"), (6, "background"))
+    ]
+    (data_folder / "points.csv").write_text("\n".join(["image,x,y,class", *lines]) + "\n")
+    return data_folder
+
+
+def images(root: Path) -> list[Path]:
+    return sorted((root / "images").iterdir())
+
+
+def read_points(root: Path, **settings: object) -> SceneIndex:
+    return read(root, annotations=AnnotationConfig(path="points.csv"), **settings)
+
+
+def test_points_need_neither_masks_nor_a_table(point_folder: Path) -> None:
+    for name in (".DS_Store", "a_0.png.aux.xml", "a_0.PGW"):  # the desktop's, and those of GDAL
+        (point_folder / "images" / name).touch()
+    index = read_points(point_folder)
+    assert index.sparse
+    assert index.warnings == ()
+    assert [pair.image.name for pair in index.pairs] == [f"{scene}_{number}.png" for scene in "abc" for number in "01"]
+    assert [pair.scene for pair in index.pairs] == ["a", "a", "b", "b", "c", "c"]
+    # Pixels 1 and 6 of row 2, at their centres.
+    assert index.pairs[0].points == (PointAnnotation(2.5, 1.5, 1), PointAnnotation(2.5, 6.5, 0))
+    assert {pair.mask for pair in index.pairs} == {None}
+
+
+def test_a_table_may_name_the_images_and_scenes_of_points(point_folder: Path) -> None:
+    (point_folder / "meta_data.csv").write_text("image,site\na_1.png,x\nb_0.png,y\nb_1.png,z\n")
+    index = read_points(point_folder, group="site")  # points of the other images are there, and not used
+    assert [(pair.image.name, pair.scene) for pair in index.pairs] == [
+        ("a_1.png", "x"),
+        ("b_0.png", "y"),
+        ("b_1.png", "z"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "settings", "parts"),
+    [
+        (lambda root: None, {"group": "site"}, ("meta_data.csv: no such file", "and site")),
+        (lambda root: (root / "images" / "picture.png").touch(), {}, ("data/images: picture.png", "data.group")),
+        (lambda root: (root / "images" / "a_0.bmp").touch(), {}, ("images/a_0.bmp", "replace or remove it")),
+    ],
+)
+def test_a_folder_without_table_is_refused_with_its_place(
+    point_folder: Path, spoil: Break, settings: dict[str, str], parts: tuple[str, ...]
+) -> None:
+    spoil(point_folder)
+    with pytest.raises(InputError) as caught:
+        read_points(point_folder, **settings)
+    assert [part for part in parts if part not in str(caught.value)] == []
+
+
+def test_a_folder_of_hidden_files_is_empty(point_folder: Path) -> None:
+    for path in images(point_folder):
+        path.rename(path.with_name("." + path.name))
+    with pytest.raises(InputError, match=r"data/images: holds no image"):
+        read_points(point_folder)
+
+
+@pytest.mark.parametrize(("old", "new"), [("1,2,forest", "2,2,forest"), ("1,2,forest", "1,2,background")])
+def test_the_fingerprint_covers_the_points(point_folder: Path, old: str, new: str) -> None:
+    before, points = read_points(point_folder).fingerprint, (point_folder / "points.csv").read_text()
+    (point_folder / "points.csv").write_text(points.replace(f"a_0.png,{old}", f"a_0.png,{new}"))
+    assert read_points(point_folder).fingerprint != before
+    (point_folder / "points.csv").write_text(points.replace("image,x,y,class", "image, x, y, class"))
+    assert read_points(point_folder).fingerprint == before  # another file, the same points

@@ -1,0 +1,36 @@
+"""How large the benchmarks are; tests run them small."""
+
+import os
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Sizes of all benchmarks.
+
+    Attributes:
+        image_size: pixels per side.
+        num_points: labelled pixels per image.
+        part_batch: images per batch where a part is measured alone; the notebook's.
+        step_batch: images per training step and in whole epochs. The notebook's 16 would take the baseline 10 s a step.
+        memory_batch: images per training step where peak memory is measured; the notebook's.
+        num_train, num_val: images of an epoch. Two to one, as in a split 0.6 / 0.2 / 0.2 nearly.
+        num_pairs: images to pack, or None for all there are.
+        part_rounds, packing_rounds, step_rounds, epoch_rounds, precision_rounds: timed rounds; their median counts.
+        num_threads: of torch, on both sides.
+    """
+
+    image_size: int = 256
+    num_points: int = 50
+    part_batch: int = 16
+    step_batch: int = 8
+    memory_batch: int = 16
+    num_train: int = 32
+    num_val: int = 16
+    num_pairs: int | None = None
+    part_rounds: int = 15
+    packing_rounds: int = 3
+    step_rounds: int = 5
+    epoch_rounds: int = 3
+    precision_rounds: int = 3
+    num_threads: int = min(2, os.cpu_count() or 1)

@@ -1,0 +1,110 @@
+"""A finished run's model, from its folder: to predict with."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from trainable import checkpoint
+from trainable.atomic import check_parent
+from trainable.config import InputError, TrainConfig, from_mapping
+from trainable.decode import read_header, read_image, resize
+from trainable.model import Segmenter, build_model
+from trainable.predict import predict_image, save_prediction
+from trainable.train import unit_scale
+from trainable.trial_files import read_result
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A segmenter and what its images must be like.
+
+    Attributes:
+        scale: side of a training image over that of its file, so that the ground looks as large as in training.
+    """
+
+    model: Segmenter
+    config: TrainConfig
+    num_bands: int
+    scale: float
+
+
+def load_trained(folder: Path) -> TrainedModel:
+    """Loads a finished run.
+
+    Raises:
+        InputError: no finished run, or a damaged one.
+    """
+    result = read_result(folder)
+    if result is None or result["state"] != "completed":
+        raise InputError(f"{folder}: holds no finished run (result.json); name a trial's folder, as in trials/<id>")
+    path = folder / "config.json"
+    try:
+        described: dict[str, Any] = json.loads(path.read_text())
+        settings, source = described["training"], described["images"]
+        num_bands, scale = int(source["num_bands"]), float(source["scale"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: damaged or of another version ({error}); train the model again") from error
+    config = from_mapping(TrainConfig, settings, str(path))
+    found = checkpoint.load_latest(folder / "checkpoint")
+    if found is None:
+        raise InputError(f"{folder / 'checkpoint'}: holds no whole checkpoint; train the model again")
+    model = build_model(replace(config, weights="none"), num_bands)
+    checkpoint.unpack_model(found[1], model)
+    return TrainedModel(model.eval(), config, num_bands, scale)
+
+
+def predict_files(folder: Path, images: list[Path], out: Path, overlap: int | None, say: Callable[[str], None]) -> None:
+    """Writes a mask, 255 where forest is predicted, for every image file.
+
+    Args:
+        folder: of a finished run.
+        images: image files of any size, with the bands that the run was trained on.
+        out: folder of the masks, `<image's name>.png`.
+        overlap: pixels that neighbouring tiles share; None for a quarter of a tile.
+        say: told of every mask.
+
+    Raises:
+        InputError: no finished run, or an image that is not as it must be.
+    """
+    check_parent(out, "--out")
+    trained = load_trained(folder)
+    names = [path.stem for path in images]
+    if len(set(names)) < len(names):
+        raise InputError("images: two of them have the same name without suffix; predict them into two folders")
+    for path in images:
+        header = read_header(path)
+        if header.kind or header.num_bands != trained.num_bands:
+            raise InputError(
+                f"{path}: {header.kind or f'{header.num_bands} bands'}; the model was trained on {trained.num_bands}"
+                f" bands of 8 bits"
+            )
+    out.mkdir(parents=True, exist_ok=True)
+    for path in images:
+        mask = predict_file(trained, path, overlap)
+        save_prediction(out / f"{path.stem}.png", mask)
+        say(f"{out / path.stem}.png: {mask.mean():.1%} forest")
+
+
+def predict_file(trained: TrainedModel, path: Path, overlap: int | None = None) -> NDArray[np.uint8]:
+    """(H, W) class indices at the size of the file, predicted at the scale of the training images."""
+    pixels, _ = read_image(path, trained.num_bands)
+    height, width = pixels.shape[:2]
+    tile = trained.config.image_size
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    probabilities = predict_image(
+        trained.model.to(device),
+        resize(pixels, (max(1, round(height * trained.scale)), max(1, round(width * trained.scale)))),
+        tile=tile,
+        overlap=tile // 4 if overlap is None else overlap,
+        normalise=unit_scale,
+        device=device,
+    )
+    forest = Image.fromarray(probabilities[1]).resize((width, height), Image.Resampling.BILINEAR)
+    return (np.asarray(forest) > 0.5).astype(np.uint8)
