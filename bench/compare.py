@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 RESULTS = Path("build/bench.json")
+TURN_S = 0.1
 FIELDS = ("name", "baseline", "ours", "ratio", "unit")
 
 
@@ -54,23 +55,34 @@ def times_more(name: str, baseline: float, ours: float, unit: str) -> Line:
 def take_turns(
     contestants: Mapping[str, Callable[[], object]], rounds: int, *, warm_up: bool = True
 ) -> dict[str, float]:
-    """Median seconds of each, over rounds in which all take their turn.
+    """Median seconds of a call of each, over rounds in which all take their turn.
 
     The machines are shared and noisy: what slows one round slows all contestants of it.
 
     Args:
         contestants: name -> what is timed.
         rounds: timed rounds.
-        warm_up: whether an untimed round comes first.
+        warm_up: whether an untimed call comes first. It tells how many calls make a turn of `TURN_S`, so that a short
+            one does not pay for the caches that a long one has swept.
     """
+    calls = {name: _calls_per_turn(function) if warm_up else 1 for name, function in contestants.items()}
     times: dict[str, list[float]] = {name: [] for name in contestants}
-    for round_number in range(-1 if warm_up else 0, rounds):
+    for _ in range(rounds):
         for name, function in contestants.items():
-            started = time.perf_counter()
-            function()
-            if round_number >= 0:
-                times[name].append(time.perf_counter() - started)
+            times[name].append(_seconds(function, calls[name]))
     return {name: statistics.median(seconds) for name, seconds in times.items()}
+
+
+def _calls_per_turn(function: Callable[[], object]) -> int:
+    return max(1, round(TURN_S / _seconds(function, 1)))
+
+
+def _seconds(function: Callable[[], object], calls: int) -> float:
+    """Seconds of a call, the mean over some."""
+    started = time.perf_counter()
+    for _ in range(calls):
+        function()
+    return (time.perf_counter() - started) / calls
 
 
 def print_header() -> None:

@@ -77,7 +77,7 @@ def main(folder: Path, task: Task) -> None:
         job.work()
         _finish(task)
         pieces += 1
-    result = {"amount": job.amount * pieces, "seconds": time.perf_counter() - started, "peak_mib": _peak_mib(task)}
+    result = {"amount": job.amount * pieces, "seconds": time.perf_counter() - started}
     (folder / "result.tmp").write_text(json.dumps(result))
     (folder / "result.tmp").rename(folder / "result.json")
 
@@ -123,10 +123,6 @@ def _wait_for(path: Path) -> None:
 def _finish(task: Task) -> None:
     if task.device == "cuda":
         torch.cuda.synchronize()
-
-
-def _peak_mib(task: Task) -> float:
-    return torch.cuda.max_memory_allocated() / 2**20 if task.device == "cuda" else 0.0
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from trainable.batches import Batches
 from trainable.config import IGNORE_INDEX, TrainConfig
 from trainable.data import load_store
 from trainable.evaluation import Evaluation
-from trainable.loss import partial_focal_loss, point_focal_loss
+from trainable.loss import point_focal_loss
 from trainable.metrics import all_metrics, image_metrics
 from trainable.model import build_model
 from trainable.pixel_counts import confusion_counts
@@ -32,6 +32,7 @@ def bench_batch(scale: Scale) -> list[Line]:
     The notebook opens, decodes, resizes, normalises and draws points in one worker. Ours takes bytes and points from
     where they lie, and leaves normalisation to the device (counted in the training step).
     """
+    notebook_settings(scale.part_threads)
     with few_images(scale) as images:
         generator = np.random.default_rng(0)
         theirs = notebook_baseline.NotebookImages(images.files("train"), scale.image_size, scale.num_points)
@@ -78,9 +79,9 @@ def bench_loss(scale: Scale) -> list[Line]:
     """Partial loss at true points, forward and backward, from logits to their gradient.
 
     The baseline gets dense logits, as it always does, and gives a dense gradient. Ours gets the logits at the points,
-    as the point head hands them over (`bench_last_stage` counts that head). For comparison, ours from dense logits.
+    as the point head hands them over; what that head itself costs is in `bench_last_stage`.
     """
-    notebook_settings(scale.num_threads)
+    notebook_settings(scale.part_threads)
     logits, positions, classes = _labelled_logits(scale)
     labels = _label_map(positions, classes, scale.image_size)
     at_points = logits.detach().flatten(2).permute(0, 2, 1).gather(1, positions[..., None].expand(-1, -1, NUM_CLASSES))
@@ -89,15 +90,13 @@ def bench_loss(scale: Scale) -> list[Line]:
     seconds = take_turns(
         {
             "baseline": lambda: _backward(notebook_baseline.partial_loss(logits, labels), logits),
-            "points": lambda: _backward(point_focal_loss(point_logits, point_classes, 0.0), point_logits),
-            "dense": lambda: _backward(partial_focal_loss(logits, labels, 0.0), logits),
+            "ours": lambda: _backward(point_focal_loss(point_logits, point_classes, 0.0), point_logits),
         },
         scale.part_rounds,
     )
     what = f"partial loss, {scale.num_points} points, batch {scale.part_batch}"
     return [
-        times_less(f"{what}, forward + backward", seconds["baseline"] * 1e3, seconds["points"] * 1e3, "ms", floor=14),
-        times_less(f"{what}, ours from dense logits", seconds["baseline"] * 1e3, seconds["dense"] * 1e3, "ms"),
+        times_less(f"{what}, forward + backward", seconds["baseline"] * 1e3, seconds["ours"] * 1e3, "ms", floor=14),
     ]
 
 
@@ -108,7 +107,7 @@ def bench_last_stage(scale: Scale) -> list[Line]:
     feature map of 32 channels at stride 2 sampled at the points, the head there, the loss. And ours given the
     baseline's 64 channels: what the point head alone gains.
     """
-    notebook_settings(scale.num_threads)
+    notebook_settings(scale.part_threads)
     side = scale.image_size // 2
     wide = torch.randn(scale.part_batch, 64, side, side, requires_grad=True)
     _, positions, classes = _labelled_logits(scale)
@@ -151,15 +150,16 @@ def bench_metrics(scale: Scale) -> list[Line]:
     Second line: all that our evaluation counts (boundary F1, calibration, likelihood too) against those four, both
     from logits.
     """
-    notebook_settings(scale.num_threads)
+    notebook_settings(scale.part_threads)
     shape = (scale.part_batch, scale.image_size, scale.image_size)
     logits = torch.randn(shape[0], NUM_CLASSES, *shape[1:], generator=_generator())
     truth = torch.randint(0, NUM_CLASSES, shape, generator=_generator())
-    predicted, known = logits.argmax(dim=1), truth.to(torch.uint8)
+    predicted = logits.argmax(dim=1)
+    found, known = predicted.bool(), truth.to(torch.uint8)  # the types that our evaluation and store have
     seconds = take_turns(
         {
             "baseline": lambda: notebook_baseline.image_metrics(predicted.numpy(), truth.numpy()).mean(axis=0),
-            "ours": lambda: image_metrics(confusion_counts(predicted, known).numpy()),
+            "ours": lambda: image_metrics(confusion_counts(found, known).numpy()),
             "baseline, logits": lambda: notebook_baseline.image_metrics(logits.argmax(1).numpy(), truth.numpy()),
             "ours, logits": lambda: _evaluate(logits, known),
         },

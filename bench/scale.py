@@ -17,7 +17,9 @@ class Scale:
         num_train, num_val: images of an epoch. Two to one, as in a split 0.6 / 0.2 / 0.2 nearly.
         num_pairs: images to pack, or None for all there are.
         part_rounds, packing_rounds, step_rounds, epoch_rounds, precision_rounds: timed rounds; their median counts.
-        num_threads: of torch, on both sides.
+        num_threads: of torch, on both sides, in steps and epochs.
+        part_threads: the same where a part is measured alone: one, as a loader's worker has, and as a trial of ours has
+            that shares two cores with another. It is also what noise from other processes disturbs least.
     """
 
     image_size: int = 256
@@ -33,4 +35,5 @@ class Scale:
     step_rounds: int = 5
     epoch_rounds: int = 3
     precision_rounds: int = 3
+    part_threads: int = 1
     num_threads: int = min(2, os.cpu_count() or 1)

@@ -18,6 +18,7 @@ from trainable.atomic import check_parent, nearest_existing, write_atomically
 from trainable.config import TRAINER_VERSION, InputError
 from trainable.data import describe_data, load_index, load_store
 from trainable.scenes import SPLITS, SceneIndex
+from trainable.store import open_store
 from trainable.trial_files import read_result, to_json
 
 Say = Callable[[str], None]
@@ -69,10 +70,14 @@ def prepare(spec: StudySpec) -> Work:
 
 
 def pack_stores(work: Work, say: Say) -> dict[int, Path]:
-    """Image size -> packed store, for every size that the trials need."""
+    """Image size -> packed store, for every size that the trials need. Says once what is to be known of the images."""
     sizes = sorted({trial.config.image_size for trial in work.trials})
     cache = cache_folder(work.spec)
-    return {size: load_store(work.index, size, cache, _packing_progress(work, size, say)) for size in sizes}
+    stores = {size: load_store(work.index, size, cache, _packing_progress(work, size, say)) for size in sizes}
+    warnings = [warning for path in stores.values() for warning in open_store(path).warnings]
+    for warning in dict.fromkeys(warnings):
+        say(f"warning: {warning}")
+    return stores
 
 
 def _packing_progress(work: Work, size: int, say: Say) -> Callable[[int], None]:

@@ -216,7 +216,7 @@ def test_plan_for_a_program(capsys: Captured) -> None:
     plan = json.loads(capsys.readouterr().out)
     assert (plan["study"], plan["num_cells"], plan["seeds"]) == ("small", 4, [0, 1, 2])
     assert (plan["num_trials"], plan["num_done"], plan["num_missing"]) == (12, 0, 12)
-    # One training and one validation image of 32 px, (1/8)^2 of resnet18's 9.9 GFLOP to stride 2: 3 + 1 passes, 8 epochs.
+    # One training and one validation image of 32 px: (1/8)^2 of resnet18's 9.9 GFLOP, 3 + 1 passes, 8 epochs.
     trial_s = 8 * 4 * 9.9 / 64 / 50
     assert plan["expected_s"] == pytest.approx(12 * trial_s / min(12, plan["num_concurrent"]))
 

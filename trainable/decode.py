@@ -83,8 +83,8 @@ def read_image(path: Path, num_bands: int) -> tuple[Pixels, bool]:
     Raises:
         InputError: the file is damaged.
     """
-    content = np.fromfile(path, np.uint8)
-    is_jpeg = content[:2].tobytes() == b"\xff\xd8"
+    content = path.read_bytes()
+    is_jpeg = content[:2] == b"\xff\xd8"
     pixels = _decode_jpeg(content, num_bands) if is_jpeg else None
     return _decode_other(path, num_bands) if pixels is None else pixels, is_jpeg
 
@@ -126,13 +126,14 @@ def _refuse_rotated(path: Path, orientation: int) -> None:
         )
 
 
-def _decode_jpeg(content: Pixels, num_bands: int) -> Pixels | None:
+def _decode_jpeg(content: bytes, num_bands: int) -> Pixels | None:
     """(H, W, bands) uint8, or None where torchvision fails: Pillow has the last word, and says why."""
     import torch
 
     decode = _jpeg_operator()
     try:
-        decoded = decode(torch.from_numpy(content), num_bands, False) if decode else None  # 1 is grey and 3 is RGB
+        # A copy, because torch wants memory that may be written to. 1 band is grey and 3 are RGB.
+        decoded = decode(torch.frombuffer(bytearray(content), dtype=torch.uint8), num_bands, False) if decode else None
     except RuntimeError:
         return None
     return None if decoded is None else decoded.permute(1, 2, 0).numpy()

@@ -54,9 +54,9 @@ def mask_labels(grey: Mask, is_lossy: bool, image_size: int) -> tuple[Mask, Labe
     labels = (grey >= (1 if is_indices else FOREST_THRESHOLD)).view(np.uint8)
     if labels.shape != (image_size, image_size):
         labels = np.asarray(Image.fromarray(labels).resize((image_size, image_size), Image.Resampling.NEAREST))
+    num_forest = int(np.count_nonzero(labels))
     # What is below FIRST_GREY wraps around to the top.
     num_grey = 0 if is_indices else np.count_nonzero(np.subtract(grey, FIRST_GREY) <= LAST_GREY - FIRST_GREY)
-    num_forest = int(np.count_nonzero(labels))
     return labels, LabelFacts((labels.size - num_forest, num_forest), is_indices, num_grey / grey.size)
 
 

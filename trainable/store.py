@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trainable.array_file import ArrayFile
 from trainable.atomic import write_atomically
-from trainable.config import TRAINER_VERSION, InputError
+from trainable.config import TRAINER_VERSION
 from trainable.decode import read_image, resize
 from trainable.image_table import ImagePair
 from trainable.labels import LabelFacts, check_masks, label_warnings, mask_labels, point_labels
@@ -93,50 +94,29 @@ def open_store(path: Path) -> Store:
 
 def _pack(index: SceneIndex, image_size: int, folder: Path, progress: Callable[[int], None]) -> None:
     shape = (len(index.pairs), image_size, image_size)
-    images = _new_array(folder / "images.npy", (*shape, index.num_bands))
-    masks = _new_array(folder / "masks.npy", shape)
+    with (
+        ArrayFile(folder / "images.npy", (*shape, index.num_bands)) as images,
+        ArrayFile(folder / "masks.npy", shape) as masks,
+        ThreadPoolExecutor(len(os.sched_getaffinity(0))) as threads,  # decoders run outside the interpreter lock
+    ):
 
-    def pack_pair(position: int) -> tuple[LabelFacts, BandSums | None]:
-        pair = index.pairs[position]
-        images[position], masks[position], facts = decode_pair(pair, index.num_bands, image_size)
-        return facts, band_sums(images[position]) if pair.split == "train" else None
+        def pack_pair(position: int) -> tuple[LabelFacts, BandSums | None]:
+            pair = index.pairs[position]
+            image, labels, facts = decode_pair(pair, index.num_bands, image_size)
+            images.write(position, image)
+            masks.write(position, labels)
+            return facts, band_sums(image) if pair.split == "train" else None
 
-    packed = []
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as threads:  # decoders run outside the interpreter lock
+        packed = []
         for each in threads.map(pack_pair, range(len(index.pairs))):
             packed.append(each)
             progress(len(packed))
-            if len(packed) % SYNC_INTERVAL == 0:
-                _sync(folder)
-    facts = [each for each, _ in packed]
-    if not index.sparse:
-        check_masks(index, facts)
-    described = _description(index, [*index.warnings, *label_warnings(index, facts, image_size)])
+            if len(packed) % SYNC_INTERVAL == 0 or len(packed) == len(index.pairs):
+                images.sync()
+                masks.sync()
+    description = _description(index, [facts for facts, _ in packed], image_size)
     statistics = band_statistics([sums for _, sums in packed if sums is not None], image_size**2)
-    _sync(folder)
-    write_atomically(folder / "store.json", json.dumps(described | statistics))
-
-
-def _new_array(path: Path, shape: tuple[int, ...]) -> Pixels:
-    """Room on the disk for all of it: in a mapped file without, a full disk would kill the process."""
-    try:
-        array: Pixels = np.lib.format.open_memmap(path, "w+", np.uint8, shape)
-        with path.open("rb+") as file:
-            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-    except OSError as error:
-        needed = math.prod(shape) / 1e9
-        raise InputError(
-            f"storage: {path.parent.parent} has no room for {needed:.1f} GB of images ({error.strerror}); free some or"
-            f" set another storage"
-        ) from error
-    return array
-
-
-def _sync(folder: Path) -> None:
-    """Both arrays to the disk; not by `flush`, which would stop the other threads meanwhile."""
-    for name in ("images.npy", "masks.npy"):
-        with (folder / name).open("rb") as file:
-            os.fsync(file.fileno())
+    write_atomically(folder / "store.json", json.dumps(description | statistics))
 
 
 def decode_pair(pair: ImagePair, num_bands: int, image_size: int) -> tuple[Pixels, Pixels, LabelFacts]:
@@ -181,7 +161,12 @@ def band_statistics(sums: Sequence[BandSums], num_pixels: int) -> dict[str, list
     }
 
 
-def _description(index: SceneIndex, warnings: list[str]) -> dict[str, Any]:
-    members = {split: [i for i, pair in enumerate(index.pairs) if pair.split == split] for split in SPLITS}
-    names = [pair.image.name for pair in index.pairs]
-    return {"names": names, "splits": members, "warnings": warnings, "sparse": index.sparse}
+def _description(index: SceneIndex, facts: list[LabelFacts], image_size: int) -> dict[str, Any]:
+    if not index.sparse:
+        check_masks(index, facts)
+    return {
+        "names": [pair.image.name for pair in index.pairs],
+        "splits": {split: [i for i, pair in enumerate(index.pairs) if pair.split == split] for split in SPLITS},
+        "warnings": [*index.warnings, *label_warnings(index, facts, image_size)],
+        "sparse": index.sparse,
+    }

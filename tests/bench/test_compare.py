@@ -1,4 +1,6 @@
 import json
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -8,10 +10,24 @@ from bench.compare import Line, print_line, take_turns, times_less, times_more, 
 
 def test_contestants_take_turns_after_a_warm_up() -> None:
     calls: list[str] = []
-    seconds = take_turns({name: lambda name=name: calls.append(name) for name in "abc"}, rounds=2)
-    assert "".join(calls) == "abc" * 3
-    assert list(seconds) == ["a", "b", "c"]
-    assert all(each >= 0 for each in seconds.values())
+
+    def contestant(name: str) -> Callable[[], None]:
+        def call() -> None:
+            calls.append(name)
+            time.sleep(0.15)
+
+        return call
+
+    seconds = take_turns({name: contestant(name) for name in "ab"}, rounds=2)
+    assert "".join(calls) == "ab" * 3
+    assert seconds == pytest.approx({"a": 0.15, "b": 0.15}, rel=0.5)
+
+
+def test_short_calls_are_repeated_within_a_turn() -> None:
+    calls: list[int] = []
+    seconds = take_turns({"short": lambda: calls.append(1) or time.sleep(0.01)}, rounds=1)
+    assert 5 <= len(calls) <= 11  # a tenth of a second, and the warm-up
+    assert seconds["short"] < 0.05
 
 
 def test_without_a_warm_up_every_round_counts() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
+from PIL import Image
 
 from cluster.preparation import (
     Work,
@@ -100,6 +101,25 @@ def test_there_is_a_store_for_every_image_size_that_is_trained(folder: Path) -> 
     said.clear()
     pack_stores(prepare(make_study()), said.append)
     assert said == []  # packed already, by another study of the same storage
+
+
+def test_what_is_to_be_known_of_the_images_is_said_once(folder: Path) -> None:
+    for path in (folder / "forest" / "masks").iterdir():
+        with Image.open(path) as mask:
+            mask.point(lambda value: int(value >= 128)).save(path)
+    levels = {"image_size": {"role": "scientific", "values": [64, 32]}}
+    training = {"encoder": "resnet18", "weights": "none", "points_per_image": 4}
+    said: list[str] = []
+    work = prepare(make_study(training=training, parameters=levels))
+    stores = pack_stores(work, said.append)
+    warnings = [line for line in said if line.startswith("warning: ")]
+    (known,) = open_store(stores[32]).warnings
+    assert known.startswith("12 of 12 masks hold 0 and 1 alone")
+    assert warnings == [f"warning: {known}"]  # of both sizes, and after the packing
+    write_study(work, stores)
+    described = read_data_description(work.folder)
+    assert described is not None
+    assert described["warnings"] == [known]
 
 
 @pytest.mark.parametrize("name", ["small", "1e3", "2020"])

@@ -1,4 +1,5 @@
 import logging
+import resource
 from collections.abc import Callable
 from pathlib import Path
 
@@ -94,6 +95,21 @@ def test_only_the_newest_is_kept(tmp_path: Path) -> None:
     for epoch in (1, 2, 10):
         newest = save(tmp_path, epoch, {"epoch": np.array(epoch)})
     assert list(tmp_path.iterdir()) == [newest]
+
+
+def test_where_the_disk_is_full_the_older_one_stays(tmp_path: Path) -> None:
+    older = save(tmp_path, 1, {"epoch": np.array(1)})
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))  # a larger file than that fails as on a full disk
+    try:
+        with pytest.raises(OSError, match="too large"):
+            save(tmp_path, 2, {"weights": np.ones(10_000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(tmp_path.iterdir()) == [older]
+    found = load_latest(tmp_path)
+    assert found is not None
+    assert found[0] == 1
 
 
 def test_of_several_the_newest_serves(tmp_path: Path) -> None:

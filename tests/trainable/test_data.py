@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from trainable.config import DataConfig, InputError, SyntheticConfig
+from trainable.config import AnnotationConfig, DataConfig, InputError, SyntheticConfig
 from trainable.data import describe_data, load_index, load_store
 from trainable.scenes import SPLITS
 
@@ -52,6 +52,44 @@ def test_the_description_worked_by_hand(data_folder: Path, tmp_path: Path) -> No
     for split in SPLITS:
         assert described["splits"][split] == {"num_images": 2, "scenes": index.scenes(split)}
         assert described["forest_share"][split] == (7 / 8 if index.scenes(split) == ["a"] else 1.0)
+
+
+@pytest.fixture
+def point_folder(data_folder: Path) -> Path:
+    """One image a scene labelled: two points of forest, one of background; c_1 has one of forest more."""
+    points = [(f"{scene}_0.png", x, y, name) for scene in "abc" for x, y, name in ((0, 0, "forest"), (3, 3, "forest"))]
+    points += [(f"{scene}_0.png", 7, 0, "background") for scene in "abc"] + [("c_1.png", 5, 5, "forest")]
+    lines = [f"{name},{x},{y},{kind}" for name, x, y, kind in points]
+    (data_folder / "points.csv").write_text("\n".join(["image,x,y,class", *lines]) + "\n")
+    return data_folder
+
+
+def test_points_are_described_by_themselves(point_folder: Path, tmp_path: Path) -> None:
+    config = DataConfig(root=str(point_folder), annotations=AnnotationConfig(path="points.csv"))
+    index = load_index(config, tmp_path)
+    described = describe_data(config, index, load_store(index, 8, tmp_path, lambda done: None))
+    assert described["annotations"] == "points"
+    for split in SPLITS:
+        forest = 3 if index.scenes(split) == ["c"] else 2
+        assert described["splits"][split]["num_points"] == {"background": 1, "forest": forest}
+        assert described["forest_share"][split] == forest / (forest + 1)
+    # All forest is right at the forest's share of the points, of which the other pixels are no part.
+    assert described["floors"]["all_forest"]["val/accuracy"] == described["forest_share"]["val"]
+    assert described["warnings"] == ["2 of 6 images have no point and teach nothing, for example a_1.png"]
+    assert json.loads(json.dumps(described, allow_nan=False)) == described
+
+
+def test_a_test_split_without_points_has_no_share(point_folder: Path, tmp_path: Path) -> None:
+    config = DataConfig(root=str(point_folder), annotations=AnnotationConfig(path="points.csv"))
+    (unused,) = load_index(config, tmp_path).scenes("test")
+    lines = (point_folder / "points.csv").read_text().splitlines()
+    kept = [line for line in lines if not line.startswith(f"{unused}_")]
+    (point_folder / "points.csv").write_text("\n".join(kept) + "\n")
+    index = load_index(config, tmp_path)
+    described = describe_data(config, index, load_store(index, 8, tmp_path, lambda done: None))
+    assert described["forest_share"].keys() == {"train", "val"}
+    assert described["splits"]["test"]["num_points"] == {"background": 0, "forest": 0}
+    assert "no pixel of the test split is forest" in described["warnings"]
 
 
 def test_the_floors_are_those_of_the_validation_split(tmp_path: Path) -> None:

@@ -30,11 +30,11 @@ EVERYTHING = STATEFUL | {
 SLOW = pytest.mark.slow
 
 CASES: list[Any] = [
-    pytest.param({"encoder": "mobilenet_v2"}, id="adam, float32, points"),
+    pytest.param({}, id="adam, float32, points"),
     pytest.param(EVERYTHING, id="everything at once"),
-    pytest.param({"encoder": "mobilenet_v2", "points_per_image": "dense", "augmentation": "light"}, id="dense"),
+    pytest.param({"points_per_image": "dense", "augmentation": "light"}, id="dense"),
     pytest.param({"encoder": "mobilenet_v3_large", "freeze_encoder": True, "optimizer": "adamw"}, id="frozen encoder"),
-    pytest.param({"encoder": "mobilenet_v2", "gradient_checkpointing": True}, id="gradient checkpointing"),
+    pytest.param({"gradient_checkpointing": True}, id="gradient checkpointing"),
     pytest.param({"encoder": "resnet18", "decoder_stride": 4}, id="resnet18", marks=SLOW),
     pytest.param({"encoder": "convnext_tiny", "precision": "bfloat16"}, id="convnext_tiny", marks=SLOW),
     pytest.param({**EVERYTHING, "encoder": "resnet50"}, id="resnet50, everything", marks=SLOW),
@@ -65,8 +65,15 @@ def bits(arrays: Mapping[str, np.ndarray]) -> dict[str, bytes]:
     return {name: array.tobytes() for name, array in arrays.items()}
 
 
+def move_global_streams(seed: int) -> None:
+    """Two processes find them in different places; nothing may come from there."""
+    torch.manual_seed(seed)
+    np.random.seed(seed)
+
+
 def interrupted(config: TrainConfig, store: Store) -> tuple[Finished, EpochResult, Arrays]:
     """The end of an uninterrupted run of two epochs; its first result, and its state after that."""
+    move_global_streams(1)
     run = TrainingRun(config, store)
     epochs = run.epochs()
     first = next(epochs)
@@ -76,8 +83,7 @@ def interrupted(config: TrainConfig, store: Store) -> tuple[Finished, EpochResul
 
 def resumed(config: TrainConfig, store: Store, first: EpochResult, arrays: Arrays) -> Finished:
     """The end of a run that another process has trained for one epoch."""
-    torch.manual_seed(12345)  # the streams of torch and NumPy are another process's, too
-    np.random.seed(12345)
+    move_global_streams(2)
     run = TrainingRun(config, store)
     run.restore(first.epoch, {name: array.copy() for name, array in arrays.items()})
     return finished(run, [first, *run.epochs()])
@@ -178,7 +184,7 @@ def test_global_streams_are_left_where_they_are(stateful: Interrupted, store: St
 
 def test_saving_memory_changes_no_bit(config: TrainConfig, store: Store) -> None:
     # Layers are dropped at random and batch statistics kept: the second pass must repeat the one, not the other.
-    config = replace(config, epochs=1)
+    config = replace(config, encoder="efficientnet_b0", epochs=1)
     usual = TrainingRun(config, store)
     saving = TrainingRun(replace(config, gradient_checkpointing=True), store)
     assert finished(usual, list(usual.epochs())) == finished(saving, list(saving.epochs()))

@@ -1,3 +1,9 @@
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -6,16 +12,17 @@ import pytest
 from PIL import Image
 
 from trainable.atomic import new_folder
-from trainable.config import DataConfig, InputError
+from trainable.config import IGNORE_INDEX, AnnotationConfig, DataConfig, InputError
+from trainable.data import describe_data, load_index, load_store
 from trainable.scenes import SPLITS, read_index
-from trainable.store import Store, open_store, pack_store, store_path
+from trainable.store import Store, band_statistics, band_sums, open_store, pack_store, store_path
 
 WriteFolder = Callable[..., Path]
 
 
-def pack(root: Path, image_size: int = 8) -> Store:
+def pack(root: Path, image_size: int = 8, annotations: AnnotationConfig | None = None) -> Store:
     """Packs a data folder beside itself."""
-    index = read_index(DataConfig(root=str(root)), root)
+    index = read_index(DataConfig(root=str(root), annotations=annotations), root)
     path = store_path(root.parent / "cache" / "stores", index, image_size)
     pack_store(index, image_size, path, lambda done: None)
     return open_store(path)
@@ -57,7 +64,7 @@ def test_resizing_keeps_masks_sharp_and_images_smooth(data_folder: Path) -> None
     Image.fromarray(halves).save(data_folder / "images" / "a_0.png")
     store = pack(data_folder, image_size=4)
     assert store.images.shape == (6, 4, 4, 3)
-    assert np.argwhere(store.masks[0]).tolist() == [[0, 2]]
+    assert store.masks[0].tolist() == [[0, 0, 1, 0], [0] * 4, [0] * 4, [0] * 4]
     assert 0 < store.images[0, 0, 1, 0] < 128 < store.images[0, 0, 2, 0] < 255
 
 
@@ -91,27 +98,115 @@ def test_splits_cover_every_image_once(store: Store) -> None:
     assert len(set.union(*scenes)) == 4
 
 
-def test_masks_of_zeros_and_ones_are_refused(tmp_path: Path, write_folder: WriteFolder) -> None:
-    root = write_folder(tmp_path / "data", mask_value=1)
-    with pytest.raises(InputError, match=r"data/masks: no pixel of any mask reaches 128; forest must be 255"):
-        pack(root)
-    assert [path.name for path in tmp_path.iterdir()] == ["data"]  # neither a half store nor the folders made for it
+def test_statistics_are_those_of_the_training_split(tmp_path: Path, write_folder: WriteFolder) -> None:
+    root = write_folder(tmp_path / "data", "RGBA", ".tif")
+    for number, path in enumerate(sorted((root / "images").iterdir())):
+        pixels = np.random.default_rng(number).integers(0, 256, (8, 8, 4), dtype=np.uint8)
+        pixels[..., 3] = 51  # a fifth of 255, everywhere
+        Image.fromarray(pixels).save(path)
+    store = pack(root)
+    training = store.images[store.splits["train"]].reshape(-1, 4).astype(np.float64) / 255
+    np.testing.assert_allclose(store.band_mean, training.mean(axis=0), rtol=1e-14)
+    np.testing.assert_allclose(store.band_std, training.std(axis=0), rtol=1e-13, atol=1e-15)
+    assert (store.band_mean[3], store.band_std[3]) == (0.2, 0.0)
 
 
-@pytest.mark.parametrize(("suffix", "kept"), [(".jpg", 0.5), (".jpg", 0.95), (".png", 0.5)])
-def test_a_truncated_image_is_refused_and_nothing_left(
-    tmp_path: Path, write_folder: WriteFolder, suffix: str, kept: float
-) -> None:
-    root = write_folder(tmp_path / "data", suffix=suffix)
-    path = root / "images" / f"c_0{suffix}"
-    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
-    Image.fromarray(noise).save(path)  # its pixels are nearly all of the file, so the cut is beyond the header
-    Image.new("L", (64, 64), 255).save(root / "masks" / "c_0.png")
-    content = path.read_bytes()
-    path.write_bytes(content[: int(len(content) * kept)])
-    with pytest.raises(InputError, match=rf"images/c_0\{suffix}: cannot be decoded"):
-        pack(root)
-    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+def test_sums_of_large_bright_images_do_not_overflow() -> None:
+    # 1024 x 1024 of 255: their squares add up to 6.8e10, beyond 32 bits; 2,000 such images, squared, to beyond 64.
+    sums = band_sums(np.full((1024, 1024, 2), 255, dtype=np.uint8))
+    assert sums.tolist() == [[255 * 1024**2] * 2, [255**2 * 1024**2] * 2]
+    assert band_statistics([sums] * 2000, 1024**2) == {"band_mean": [1.0, 1.0], "band_std": [0.0, 0.0]}
+
+
+def test_statistics_worked_by_hand() -> None:
+    # 0, 0, 0 and 255: mean 1/4, variance 1/4 - 1/16.
+    sums = band_sums(np.array([[[0], [0]], [[0], [255]]], dtype=np.uint8))
+    assert band_statistics([sums], 4) == {"band_mean": [0.25], "band_std": [pytest.approx(3**0.5 / 4, rel=1e-15)]}
+
+
+def test_points_become_sparse_masks(data_folder: Path) -> None:
+    lines = [
+        f"{path.name},{x},2,{name}"
+        for path in sorted((data_folder / "images").iterdir())
+        for x, name in ((1, "forest"), (6, "background"))
+    ]
+    (data_folder / "points.csv").write_text("\n".join(["image,x,y,class", *lines]) + "\n")
+    store = pack(data_folder, image_size=32, annotations=AnnotationConfig(path="points.csv"))
+    assert store.sparse
+    expected = np.full((32, 32), IGNORE_INDEX)
+    # The centres (1.5, 2.5) and (6.5, 2.5) of an image of 8 px lie in the pixels (6, 10) and (26, 10) of one of 32.
+    expected[10, 6], expected[10, 26] = 1, 0
+    for mask in store.masks:
+        np.testing.assert_array_equal(mask, expected)
+
+
+PACKER = """
+import os, signal, sys, time
+from pathlib import Path
+from trainable.config import DataConfig
+from trainable.scenes import read_index
+from trainable.store import pack_store
+
+root, target, go = map(Path, sys.argv[1:])
+def progress(done):
+    print(done, flush=True)
+    while not go.exists():
+        time.sleep(0.01)
+index = read_index(DataConfig(root=str(root)), root)
+print("ready", flush=True)
+pack_store(index, 8, target, progress)
+print("packed" if (target / "store.json").is_file() else "missing", flush=True)
+"""
+
+
+def start_packer(root: Path, target: Path, go: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", PACKER, str(root), str(target), str(go)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def wait_for(process: subprocess.Popen[str], *lines: str) -> None:
+    assert process.stdout is not None
+    assert [process.stdout.readline().strip() for _ in lines] == list(lines)
+
+
+def test_of_two_processes_one_packs_and_both_have_the_store(data_folder: Path, tmp_path: Path) -> None:
+    target, go = tmp_path / "cache" / "store", tmp_path / "go"
+    first = start_packer(data_folder, target, go)
+    wait_for(first, "ready", "1")
+    second = start_packer(data_folder, target, go)
+    wait_for(second, "ready")
+    go.touch()
+    assert first.communicate(timeout=30)[0].split() == ["2", "3", "4", "5", "6", "packed"]
+    assert second.communicate(timeout=30)[0].split() == ["packed"]  # and has packed nothing itself
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["store"]
+
+
+def test_a_packer_killed_half_way_leaves_nothing_to_the_next(data_folder: Path, tmp_path: Path) -> None:
+    target, go = tmp_path / "cache" / "store", tmp_path / "go"
+    killed = start_packer(data_folder, target, go)
+    wait_for(killed, "ready", "1")
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.communicate(timeout=30)
+    assert (killed.returncode, target.exists()) == (-signal.SIGKILL, False)
+    pack_store(read_index(DataConfig(root=str(data_folder)), data_folder), 8, target, lambda done: None)
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["store"]  # neither scratch nor lock
+    assert open_store(target).masks.all()
+
+
+def test_a_disk_without_room_is_named_before_anything_is_decoded(data_folder: Path, tmp_path: Path) -> None:
+    index = read_index(DataConfig(root=str(data_folder)), data_folder)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, before[1]))  # no file may grow beyond: as on a full disk
+    try:
+        with pytest.raises(
+            InputError, match=r"^storage: .*cache has no room for 0\.0 GB of pixels .*set another storage"
+        ):
+            pack_store(index, 256, tmp_path / "cache" / "store", lambda done: pytest.fail("decoded"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert not (tmp_path / "cache").exists()
 
 
 def test_packing_twice_packs_once(data_folder: Path, tmp_path: Path) -> None:
@@ -144,3 +239,38 @@ def test_a_failure_leaves_older_folders_alone(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="disk"), new_folder(tmp_path / "old" / "new" / "store"):
         raise OSError("the disk is full")
     assert list(tmp_path.rglob("*")) == [tmp_path / "old"]
+
+
+TREES = Path("../shared/data/urban_trees")
+FOREST = Path("../shared/data/forest")
+
+
+@pytest.mark.skipif(not TREES.is_dir(), reason="../shared/data/urban_trees is absent")
+def test_real_trees_pack_with_four_bands_and_their_points(tmp_path: Path) -> None:
+    annotations = AnnotationConfig(format="csv", path="csv", default_class="forest", negatives="sampled")
+    config = DataConfig(root=str(TREES), annotations=annotations)
+    index = load_index(config, tmp_path)
+    store = open_store(load_store(index, 256, tmp_path, lambda done: None))
+    assert (store.images.shape, store.sparse) == ((60, 256, 256, 4), True)
+    # At its own size every image is stored as it is in the file, whose pixels stand behind its tags, row by row.
+    path = TREES / "images" / store.names[7]
+    assert store.images[7].tobytes() in path.read_bytes()
+    for position, name in enumerate(store.names):
+        trees = np.loadtxt(TREES / "csv" / f"{Path(name).stem}.csv", delimiter=",", skiprows=1, ndmin=2, dtype=int)
+        assert {(y, x) for x, y in trees} == {
+            tuple(place) for place in np.argwhere(store.masks[position] == 1).tolist()
+        }
+    described = describe_data(config, index, tmp_path / store_path(tmp_path, index, 256).name)
+    assert described["splits"]["val"]["num_points"]["background"] > 0
+    assert json.loads(json.dumps(described, allow_nan=False)) == described
+
+
+@pytest.mark.skipif(not FOREST.is_dir(), reason="../shared/data/forest is absent")
+def test_real_forest_packs_without_a_warning(tmp_path: Path) -> None:
+    index = load_index(DataConfig(root=str(FOREST), max_images=100), tmp_path)
+    store = open_store(load_store(index, 256, tmp_path, lambda done: None))
+    assert store.warnings == ()
+    for position, pair in list(enumerate(index.pairs))[::10]:
+        with Image.open(pair.image) as image, Image.open(pair.mask) as mask:
+            np.testing.assert_array_equal(store.images[position], np.asarray(image))
+            np.testing.assert_array_equal(store.masks[position], np.asarray(mask.convert("L")) >= 128)

@@ -16,7 +16,6 @@ from trainable.train import IMAGENET_MEAN, IMAGENET_STD, DivergenceError, Traini
 from trainable.trial_files import read_rows
 
 History = list[tuple[dict[str, float], float]]
-QUICK: dict[str, Any] = {"encoder": "mobilenet_v2", "epochs": 1}
 
 
 def timeless(metrics: dict[str, float]) -> dict[str, float]:
@@ -26,6 +25,7 @@ def timeless(metrics: dict[str, float]) -> dict[str, float]:
 @pytest.fixture(scope="module")
 def history(config: TrainConfig, store: Store) -> History:
     """Metrics of each epoch, and the learning rate of its last step."""
+    torch.manual_seed(1)  # nothing may come from the process's own stream
     run = TrainingRun(config, store)
     return [(result.metrics, run.optimizer.param_groups[0]["lr"]) for result in run.epochs()]
 
@@ -58,7 +58,7 @@ def test_times_are_told(history: History) -> None:
 
 def test_it_can_learn_its_points_by_heart(config: TrainConfig, store: Store) -> None:
     # Eight images of 50 points. An undecided network pays ln 2 at two classes; here 0.22 was left after eight epochs.
-    config = replace(config, encoder="mobilenet_v2", points_per_image=50, epochs=8, weight_decay=0.0)
+    config = replace(config, points_per_image=50, epochs=8, weight_decay=0.0)
     losses = [result.metrics["train/loss"] for result in TrainingRun(config, store).epochs()]
     assert math.log(2) / 2 < losses[0] < 2 * math.log(2)
     assert losses[-1] < math.log(2) / 2
@@ -67,7 +67,7 @@ def test_it_can_learn_its_points_by_heart(config: TrainConfig, store: Store) -> 
 def test_no_batch_is_a_single_image(config: TrainConfig, store: Store) -> None:
     # Three images in batches of two. At 32 px the encoder ends at 1 x 1, so one image has one value per channel, and
     # batch normalisation refuses to train on it.
-    run = TrainingRun(replace(config, **QUICK, batch_size=2), first_images(store, 3))
+    run = TrainingRun(replace(config, batch_size=2), first_images(store, 3))
     assert math.isfinite(next(run.epochs()).metrics["train/loss"])
 
 
@@ -78,7 +78,7 @@ def test_a_single_image_is_refused(config: TrainConfig, store: Store) -> None:
 
 @pytest.mark.parametrize("points", [2, 50, "dense"])
 def test_whatever_is_labelled_every_known_pixel_validates(config: TrainConfig, store: Store, points: int | str) -> None:
-    run = TrainingRun(replace(config, **QUICK, points_per_image=points), store)
+    run = TrainingRun(replace(config, points_per_image=points), store)
     confusion = run.evaluate("val")["confusion"]  # (4, 2, 2) by true and predicted class
     forest = store.masks[store.splits["val"]].sum(axis=(1, 2))
     assert confusion[:, 1].sum(axis=1).tolist() == forest.tolist()
@@ -86,11 +86,11 @@ def test_whatever_is_labelled_every_known_pixel_validates(config: TrainConfig, s
 
 
 def test_the_dense_arm_is_labelled_everywhere(config: TrainConfig, store: Store) -> None:
-    dense = TrainingRun(replace(config, **QUICK, points_per_image="dense"), store)
+    dense = TrainingRun(replace(config, points_per_image="dense"), store)
     assert dense.annotation["points/per_image"] == 32 * 32
     assert dense.annotation["points/forest_share"] == store.masks[store.splits["train"]].mean()
     # Before the first step it is the same model, and is judged alike.
-    few = TrainingRun(replace(config, **QUICK, points_per_image=2), store)
+    few = TrainingRun(replace(config, points_per_image=2), store)
     expected, found = few.evaluate("val"), dense.evaluate("val")
     assert {name: each.tobytes() for name, each in found.items()} == {n: each.tobytes() for n, each in expected.items()}
     assert math.isfinite(next(dense.epochs()).metrics["train/loss"])
@@ -99,7 +99,7 @@ def test_the_dense_arm_is_labelled_everywhere(config: TrainConfig, store: Store)
 def test_unknown_pixels_of_the_dense_arm_are_not_labels(config: TrainConfig, store: Store) -> None:
     masks = np.array(store.masks)
     masks[:, :, 16:] = IGNORE_INDEX
-    run = TrainingRun(replace(config, **QUICK, points_per_image="dense"), replace(store, masks=masks))
+    run = TrainingRun(replace(config, points_per_image="dense"), replace(store, masks=masks))
     result = next(run.epochs())
     assert result.metrics["points/per_image"] == 32 * 16
     assert result.counts["confusion"].sum(axis=(1, 2)).tolist() == [32 * 16] * 4
@@ -108,7 +108,7 @@ def test_unknown_pixels_of_the_dense_arm_are_not_labels(config: TrainConfig, sto
 def test_points_of_people_train_and_held_out_ones_validate(config: TrainConfig, store: Store) -> None:
     chosen = np.random.default_rng(0).random(store.masks.shape) < 0.02
     sparse = replace(store, masks=np.where(chosen, store.masks, IGNORE_INDEX).astype(np.uint8), sparse=True)
-    result = next(TrainingRun(replace(config, **QUICK, points_per_image=10), sparse).epochs())
+    result = next(TrainingRun(replace(config, points_per_image=10), sparse).epochs())
     assert 0 < result.metrics["points/fewest"] <= result.metrics["points/per_image"] <= 10
     assert result.counts["confusion"].sum() == chosen[store.splits["val"]].sum()
     assert math.isfinite(result.metrics["val/miou"])
@@ -120,7 +120,7 @@ def test_a_fourth_band_is_trained_on(config: TrainConfig, store: Store) -> None:
     bands = np.concatenate([store.images, infrared], axis=3)
     training = bands[store.splits["train"]] / 255
     statistics = {"band_mean": tuple(training.mean(axis=(0, 1, 2))), "band_std": tuple(training.std(axis=(0, 1, 2)))}
-    config = replace(config, **QUICK, augmentation="full")
+    config = replace(config, augmentation="full")
     run = TrainingRun(config, replace(store, images=bands, **statistics))
     before = run.state(final=True)["model/encoder.stages.0.0.0.weight"].copy()
     assert before.shape[1] == 4
@@ -134,7 +134,7 @@ def test_a_fourth_band_is_trained_on(config: TrainConfig, store: Store) -> None:
 def test_annotators_errors_are_in_the_labels_alone(
     config: TrainConfig, store: Store, noise: dict[str, float], moved: bool
 ) -> None:
-    clean, noisy = (TrainingRun(replace(config, **QUICK, **each), store) for each in ({}, noise))
+    clean, noisy = (TrainingRun(replace(config, **each), store) for each in ({}, noise))
     for expected, found in zip(clean.batches.epoch(1, clean.device), noisy.batches.epoch(1, noisy.device), strict=True):
         assert torch.equal(expected.pixels, found.pixels)
         assert torch.equal(expected.positions, found.positions) is not moved
@@ -155,9 +155,10 @@ def damaged(config: TrainConfig, store: Store, name: str, value: float) -> Train
     return run
 
 
+NOT_FINITE = "weights, batch statistics or moments are not finite"
+
 # AdamW at rate 10 and decay 1 multiplies the bias by -9 at each step: 8e36 in favour of background, then 7.2e37 in
 # favour of forest. The loss sums over 40 points; float32 ends at 3.4e38.
-NOT_FINITE = "weights, batch statistics or moments are not finite"
 OVERFLOWING: dict[str, Any] = {"optimizer": "adamw", "learning_rate": 10.0, "weight_decay": 1.0, "points_per_image": 10}
 
 
@@ -169,9 +170,8 @@ OVERFLOWING: dict[str, Any] = {"optimizer": "adamw", "learning_rate": 10.0, "wei
         (OVERFLOWING, "head.bias", 8e36, (1, 2), "the training loss is inf"),
         # Training uses the batch's own statistics, so its loss is finite: only the validation shows this one,
         ({}, "decoder.0.mix.1.running_var", math.nan, (1, None), "the validation loss is nan"),
-        # and of a channel divided by infinity neither shows anything: it is 0.
-        ({}, "decoder.0.mix.1.running_var", math.inf, (1, None), NOT_FINITE),
-        (OVERFLOWING, "decoder.0.mix.0.weight", 1e30, (1, None), NOT_FINITE),
+        # and neither shows this one: its channel has infinite variance, and divided by that is 0.
+        ({}, "decoder.0.mix.0.weight", 1e30, (1, None), NOT_FINITE),
     ],
 )
 def test_divergence_stops_the_run(
@@ -183,7 +183,7 @@ def test_divergence_stops_the_run(
     place: tuple[int, int | None],
     reason: str,
 ) -> None:
-    run = damaged(replace(config, **QUICK, schedule="constant", **settings), store, name, value)
+    run = damaged(replace(config, schedule="constant", **settings), store, name, value)
     with pytest.raises(DivergenceError) as caught:
         next(run.epochs())
     assert (caught.value.epoch, caught.value.step) == place
@@ -204,7 +204,7 @@ def _settings_of_the_process() -> Iterator[None]:
 @pytest.mark.usefixtures("_settings_of_the_process")
 def test_what_one_run_asks_of_the_process_the_next_does_not_inherit(config: TrainConfig, store: Store) -> None:
     for deterministic, num_threads in ((True, 1), (False, 2), (True, 1), (False, 1)):
-        TrainingRun(replace(config, **QUICK, deterministic=deterministic, num_threads=num_threads), store)
+        TrainingRun(replace(config, deterministic=deterministic, num_threads=num_threads), store)
         assert torch.are_deterministic_algorithms_enabled() is deterministic
         assert torch.backends.cudnn.benchmark is not deterministic
         assert torch.get_num_threads() == num_threads

@@ -1,13 +1,16 @@
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from trainable import checkpoint
 from trainable.config import TrainConfig
 from trainable.store import Store
 from trainable.train import TrainingRun
-from trainable.trial_files import read_rows, result_hash
+from trainable.trial_files import read_result, read_rows, result_hash
 from trainable.tune_trainable import Trainable
 
 
@@ -40,7 +43,6 @@ def test_an_actor_takes_over_another_trial_and_nothing_leaks(
     assert read_rows(folder / "other")[0].items() >= {k: v for k, v in alone.items() if "time/" not in k}.items()
 
 
-@pytest.mark.slow
 def test_a_finished_trial_is_done_at_its_first_step(
     config: TrainConfig, store_folder: Path, stopped: dict[int, Path]
 ) -> None:
@@ -49,3 +51,21 @@ def test_a_finished_trial_is_done_at_its_first_step(
     actor.stop()
     assert (row["done"], row["epoch"]) == (True, 3)
     assert row["val/miou"] == read_rows(stopped[3])[-1]["val/miou"]
+
+
+def test_a_trial_that_diverges_is_done_without_a_row(
+    config: TrainConfig, store_folder: Path, stopped: dict[int, Path], folder: Path
+) -> None:
+    shutil.copytree(stopped[1], folder)
+    found = checkpoint.load_latest(folder / "checkpoint")
+    assert found is not None
+    found[1]["model/head.bias"][:] = np.inf
+    checkpoint.save(folder / "checkpoint", *found)
+    actor: Any = Trainable(config=as_trial(config, store_folder, folder))
+    row = actor.train()
+    actor.stop()
+    assert row["done"] is True
+    assert "epoch" not in row
+    result = read_result(folder)
+    assert result is not None
+    assert (result["state"], result["diverged_at"]) == ("infeasible", {"epoch": 2, "step": 1})

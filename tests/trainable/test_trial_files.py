@@ -1,0 +1,111 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from trainable.config import CLASS_NAMES, METRIC_NAMES, TRAINER_VERSION, TrainConfig
+from trainable.metrics import all_metrics
+from trainable.store import Store
+from trainable.trial_files import Row, append_row, read_result, read_rows, result_hash, rewrite_rows, write_result
+
+ENVIRONMENT = {"torch": "9.9"}
+
+
+def result_of(folder: Path) -> dict[str, Any]:
+    result = read_result(folder)
+    assert result is not None
+    return result
+
+
+def test_the_files_of_a_trial(config: TrainConfig, store: Store, stopped: dict[int, Path]) -> None:
+    folder = stopped[3]
+    names = {"config.json", "metrics.jsonl", "result.json", "counts.npz", "checkpoint"}
+    assert {path.name for path in folder.iterdir()} == names
+    described = json.loads((folder / "config.json").read_text())
+    assert described == {"training": config.to_mapping(), "trainer_version": TRAINER_VERSION}
+    rows, result = read_rows(folder), result_of(folder)
+    assert (result["state"], result["epochs"], result["metrics"]) == ("completed", 3, rows[-1])
+    assert (result["reason"], result["diverged_at"]) == ("", None)
+    assert result["time_s"] == rows[-1]["time/total_s"]
+
+
+def test_a_result_says_what_its_bits_depend_on(stopped: dict[int, Path]) -> None:
+    assert result_of(stopped[3])["environment"] == {
+        "torch": torch.__version__,
+        "processor": torch.backends.cpu.get_cpu_capability(),
+        "precision": "float32",
+        "weights": "none (random)",
+    }
+
+
+def test_rows_hold_every_metric(stopped: dict[int, Path]) -> None:
+    shares = {f"val/{kind}{name}" for name in METRIC_NAMES for kind in ("", "image_")} | {"val/ece"}
+    shares |= {f"val/iou_{name}" for name in CLASS_NAMES} | {f"points/{name}_share" for name in CLASS_NAMES}
+    others = {"epoch", "train/loss", "val/nll", "val/image_absent_classes", "val/image_absent_borders"}
+    others |= {f"points/{name}" for name in ("per_image", "fewest", "images_of_one_class", "images_without")}
+    others |= {"time/epoch_s", "time/total_s", "time/data_wait_s"}
+    for row in read_rows(stopped[3]):
+        assert row.keys() == shares | others
+        assert all(0 <= row[name] <= 1 for name in shares)
+        assert all(row[name] >= 0 for name in others)
+        assert row["points/per_image"] == row["points/fewest"] == 50
+        assert row["points/background_share"] + row["points/forest_share"] == 1
+
+
+@pytest.mark.parametrize("epoch", [1, 3])
+def test_counts_give_the_last_rows_metrics_again(store: Store, stopped: dict[int, Path], epoch: int) -> None:
+    with np.load(stopped[epoch] / "counts.npz", allow_pickle=False) as archive:
+        counts = dict(archive)
+    assert counts.pop("names").tolist() == [store.names[index] for index in store.splits["val"]]
+    last = read_rows(stopped[epoch])[-1]
+    expected = {name.removeprefix("val/"): value for name, value in last.items() if name.startswith("val/")}
+    assert all_metrics(counts) == expected  # to the last bit
+
+
+ROWS: list[Row] = [{"epoch": 1, "val/miou": 0.5, "time/total_s": 1.0}, {"epoch": 2, "val/miou": 0.1 + 0.2}]
+
+
+def test_rows_are_read_as_they_were_written(tmp_path: Path) -> None:
+    assert read_rows(tmp_path) == []
+    for row in ROWS:
+        append_row(tmp_path, row)
+    assert read_rows(tmp_path) == ROWS
+    rewrite_rows(tmp_path, ROWS[:1])
+    assert read_rows(tmp_path) == ROWS[:1]
+    rewrite_rows(tmp_path, [])
+    assert read_rows(tmp_path) == []
+
+
+def test_a_row_that_was_being_written_does_not_count(tmp_path: Path) -> None:
+    append_row(tmp_path, ROWS[0])
+    whole = (tmp_path / "metrics.jsonl").read_text()
+    for length in range(len(whole)):
+        (tmp_path / "metrics.jsonl").write_text(whole + whole[:length])
+        assert read_rows(tmp_path) == ROWS[:1]
+
+
+def test_the_hash_is_over_results_and_not_over_times() -> None:
+    rows: list[Row] = [{"epoch": 1, "val/miou": 0.5, "time/epoch_s": 1.0}]
+    assert result_hash(rows) == result_hash([{"val/miou": 0.5, "epoch": 1, "time/epoch_s": 2.0}])
+    assert result_hash(rows) != result_hash([{"epoch": 1, "val/miou": 0.5000000000000001, "time/epoch_s": 1.0}])
+    assert result_hash(rows) != result_hash([{"epoch": 2, "val/miou": 0.5, "time/epoch_s": 1.0}])
+    assert result_hash(rows) != result_hash(rows * 2)
+
+
+def test_an_infeasible_result_says_where_and_why(tmp_path: Path) -> None:
+    where = {"epoch": 1, "step": 2}
+    write_result(tmp_path, [], ENVIRONMENT, infeasible="diverged", diverged_at=where)
+    result = result_of(tmp_path)
+    assert (result["state"], result["reason"], result["diverged_at"]) == ("infeasible", "diverged", where)
+    assert (result["epochs"], result["metrics"], result["time_s"]) == (0, {}, 0.0)
+
+
+def test_a_damaged_result_is_none_and_said_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_result(tmp_path, ROWS[:1], ENVIRONMENT)
+    path = tmp_path / "result.json"
+    path.write_text(path.read_text()[:-10])
+    assert read_result(tmp_path) is None
+    assert f"{path} is damaged" in caplog.text
