@@ -147,6 +147,11 @@ class StudySpec(_Section):
                 _check_setting(name, value, where)
             if name in self.training:
                 raise InputError(f"{where}: also fixed under training; keep one of the two")
+        if self.data.annotations and self.objective.metric.endswith("boundary_f1"):
+            raise InputError(
+                f"objective.metric: {self.objective.metric} needs masks, and the data hold points made by people"
+                f" (data.annotations); use val/miou"
+            )
         return self
 
     @property

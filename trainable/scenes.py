@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import random
+import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -31,6 +32,7 @@ class SceneIndex:
     Attributes:
         pairs: in the order of their names.
         num_bands: bands of every image.
+        side: of an image file, pixels: the median over the images of the mean of width and height.
         num_available: images in the folder, of which `pairs` may be a part (`max_images`).
         fingerprint: SHA-256 over names, scenes, splits, file contents and points: what a run sees.
         warnings: what was accepted and should be known, one line each.
@@ -39,6 +41,7 @@ class SceneIndex:
     root: Path
     pairs: tuple[ImagePair, ...]
     num_bands: int
+    side: float
     num_available: int
     fingerprint: str
     warnings: tuple[str, ...] = ()
@@ -60,7 +63,7 @@ def read_index(config: DataConfig, root: Path) -> SceneIndex:
         InputError: a folder, file, row, header or point is missing or not as it must be.
     """
     pairs = read_pairs(root, config.group, with_masks=config.annotations is None)
-    num_bands = _check_headers(root, pairs)
+    num_bands, side = _check_headers(root, pairs)
     kept = _take_whole_scenes(pairs, config)
     if len({pair.scene for pair in kept}) < len(SPLITS) and config.max_images:
         raise InputError(
@@ -73,7 +76,7 @@ def read_index(config: DataConfig, root: Path) -> SceneIndex:
         # The files may speak of images that are not used.
         annotations = read_annotations(config.annotations, root, list_images(root))
         kept, warnings = _with_points(kept, config.annotations, annotations)
-    return SceneIndex(root, tuple(kept), num_bands, len(pairs), _fingerprint(kept), warnings)
+    return SceneIndex(root, tuple(kept), num_bands, side, len(pairs), _fingerprint(kept), warnings)
 
 
 def split_scenes(num_images: Counter[str], config: SplitConfig) -> dict[str, str]:
@@ -105,9 +108,10 @@ def split_scenes(num_images: Counter[str], config: SplitConfig) -> dict[str, str
     return assigned
 
 
-def _check_headers(root: Path, pairs: list[ImagePair]) -> int:
-    """Every mask has its image's size, every image the same number of bands, which is returned."""
+def _check_headers(root: Path, pairs: list[ImagePair]) -> tuple[int, float]:
+    """Every mask has its image's size, every image the same number of bands, which is returned with the usual side."""
     bands: dict[int, str] = {}
+    sides = []
     for pair in pairs:
         header = read_header(pair.image)
         if header.kind or not 1 <= header.num_bands <= MAX_BANDS:
@@ -116,12 +120,13 @@ def _check_headers(root: Path, pairs: list[ImagePair]) -> int:
                 f" with 1 to {MAX_BANDS} bands of 8 bits)"
             )
         bands.setdefault(header.num_bands, pair.image.name)
+        sides.append(sum(header.size) / 2)
         if pair.mask:
             _check_mask(pair.mask, read_header(pair.mask), header.size, pair.image.name)
     if len(bands) > 1:
         found = ", ".join(f"{number} ({name})" for number, name in sorted(bands.items()))
         raise InputError(f"{root / 'images'}: images with different numbers of bands: {found}; use one number")
-    return next(iter(bands))
+    return next(iter(bands)), statistics.median(sides)
 
 
 def _check_mask(path: Path, header: Header, size: tuple[int, int], image_name: str) -> None:

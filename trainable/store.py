@@ -45,6 +45,7 @@ class Store:
         band_std: likewise; 0 for a band that is the same everywhere.
         warnings: what was accepted and should be known, one line each.
         sparse: the masks hold points of people, and IGNORE_INDEX elsewhere.
+        scale: side of a stored image over that of its file, as it is usual here: how large the ground looks.
     """
 
     images: Pixels
@@ -55,6 +56,7 @@ class Store:
     band_std: tuple[float, ...]
     warnings: tuple[str, ...] = ()
     sparse: bool = False
+    scale: float = 1.0
 
 
 def store_path(cache: Path, index: SceneIndex, image_size: int) -> Path:
@@ -89,6 +91,7 @@ def open_store(path: Path) -> Store:
         band_std=tuple(described["band_std"]),
         warnings=tuple(described["warnings"]),
         sparse=described["sparse"],
+        scale=described["scale"],
     )
 
 
@@ -169,4 +172,5 @@ def _description(index: SceneIndex, facts: list[LabelFacts], image_size: int) ->
         "splits": {split: [i for i, pair in enumerate(index.pairs) if pair.split == split] for split in SPLITS},
         "warnings": [*index.warnings, *label_warnings(index, facts, image_size)],
         "sparse": index.sparse,
+        "scale": image_size / index.side,
     }

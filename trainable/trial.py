@@ -1,8 +1,11 @@
 """A trial in its directory: whoever runs it again continues where it stopped."""
 
 import io
+import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +29,7 @@ def run_trial(config: TrainConfig, store: Store, folder: Path) -> Iterator[Row]:
     Raises:
         InputError: the folder holds another trial.
     """
-    _claim(config, folder)
+    config = _claim(config, store, folder)
     rows = read_rows(folder)
     result = read_result(folder)
     try:
@@ -73,14 +76,34 @@ def environment(config: TrainConfig) -> dict[str, str]:
     }
 
 
-def _claim(config: TrainConfig, folder: Path) -> None:
-    """Writes the trial's config into a new folder, or checks that an old one holds the same."""
+def _claim(config: TrainConfig, store: Store, folder: Path) -> TrainConfig:
+    """Writes the trial's config into a new folder, or checks that an old one holds the same.
+
+    Returns:
+        The settings to train with: what `precision: auto` chose at the first start holds wherever the trial goes on.
+    """
     path = folder / "config.json"
-    content = to_json({"training": config.to_mapping(), "trainer_version": TRAINER_VERSION})
-    if path.is_file() and path.read_text() != content:
-        raise InputError(f"{folder}: holds a trial with other settings (see config.json); use another folder")
+    images = {"num_bands": store.images.shape[3], "scale": store.scale}  # what others must be like to be predicted
+    content = {"training": config.to_mapping(), "images": images, "trainer_version": TRAINER_VERSION}
+    precision = chosen_precision(config)
+    if path.is_file():
+        found = _read_claim(path)
+        precision = found.pop("precision", precision)
+        if found != content:
+            raise InputError(f"{folder}: holds a trial with other settings (see config.json); use another folder")
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, content)
+    for abandoned in folder.glob(".*-[0-9]*"):  # by a killed writer; a trial has one at a time
+        abandoned.unlink()
+    write_atomically(path, to_json({**content, "precision": precision}))
+    return replace(config, precision=precision)
+
+
+def _read_claim(path: Path) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = dict(json.loads(path.read_text()))
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{path}: damaged ({error}); remove the trial's folder to train it anew") from error
+    return found
 
 
 def _save_epoch(run: TrainingRun, result: EpochResult, folder: Path) -> None:

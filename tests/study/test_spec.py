@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from study.design import list_configs
 from study.spec import METRICS, StudySpec, find_study, load_study, parse_study
 from trainable.config import InputError
 
@@ -265,3 +266,34 @@ def test_a_study_is_found_by_path_or_by_name_of_the_catalog(example: str) -> Non
         find_study("absent.yaml")
     with pytest.raises(InputError, match=r"^dmo: .*did you mean demo\?$"):
         find_study("dmo")
+
+
+def test_a_setting_may_be_a_word_that_yaml_1_1_takes_for_false(example: str) -> None:
+    assert load_study(example, ["training.augmentation=off"]).training["augmentation"] == "off"
+
+
+def test_every_pixel_is_a_point_count(example: str) -> None:
+    spec = load_study(example, ["parameters.points_per_image.values=[10, dense]"])
+    assert spec.parameters["points_per_image"].values == [10, "dense"]
+
+
+@pytest.mark.parametrize("references", ["{boosting: 0.633}", "{boosting: 1}", "{}"])
+def test_known_results_can_be_named(example: str, references: str) -> None:
+    assert load_study(example, [f"objective.references={references}"]).objective.references.keys() <= {"boosting"}
+
+
+@pytest.mark.parametrize("references", ["{boosting: 63.3}", "{boosting: high}", "{Gradient Boosting: 0.6}", "[0.6]"])
+def test_a_known_result_is_a_plain_name_and_a_share(example: str, references: str) -> None:
+    with pytest.raises(InputError, match=r"objective\.references"):
+        load_study(example, [f"objective.references={references}"])
+
+
+ANNOTATED = ["data={root: x, annotations: {format: csv}}"]
+
+
+def test_what_needs_masks_is_refused_for_points_of_people(example: str) -> None:
+    with pytest.raises(InputError, match=r"objective\.metric: val/boundary_f1 needs masks"):
+        load_study(example, [*ANNOTATED, "objective.metric=val/boundary_f1"])
+    for setting in ("point_strategy=boundary", "class_weights=prior"):
+        with pytest.raises(InputError, match=rf"training\.{setting.split('=')[0]}: .*data\.annotations"):
+            list_configs(load_study(example, [*ANNOTATED, f"training.{setting}"]))

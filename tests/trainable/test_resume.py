@@ -182,6 +182,7 @@ def test_global_streams_are_left_where_they_are(stateful: Interrupted, store: St
     assert np.array_equal(before[1], after[1])
 
 
+@pytest.mark.slow
 def test_saving_memory_changes_no_bit(config: TrainConfig, store: Store) -> None:
     # Layers are dropped at random and batch statistics kept: the second pass must repeat the one, not the other.
     config = replace(config, encoder="efficientnet_b0", epochs=1)

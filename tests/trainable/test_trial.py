@@ -88,6 +88,7 @@ def test_without_the_optimizers_state_it_would_not(
     assert result_hash(read_rows(folder)) != result_hash(read_rows(stopped[3]))
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_starts_the_trial_anew(
     config: TrainConfig, store: Store, stopped: Stopped, folder: Path, assert_same_result: SameResult
 ) -> None:
@@ -192,3 +193,35 @@ def test_another_config_is_refused(
 def test_the_last_checkpoint_is_the_model_alone(stopped: Stopped) -> None:
     kinds = [{name.partition("/")[0] for name in state(stopped[epoch])} for epoch in (2, 3)]
     assert kinds == [{"model", "optimizer"}, {"model"}]
+
+
+def test_auto_precision_stays_what_it_was_at_the_first_start(
+    config: TrainConfig, store: Store, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    auto = replace(config, precision="auto", epochs=2)
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"amx_bf16": True})
+    next(run_trial(auto, store, folder))
+    monkeypatch.setattr("torch.cpu.get_capabilities", dict)  # goes on where bfloat16 would not be chosen
+    list(run_trial(auto, store, folder))
+    result = read_result(folder)
+    assert result is not None
+    assert result["environment"]["precision"] == "bfloat16"
+    list(run_trial(auto, store, folder.with_name("other")))
+    other = read_result(folder.with_name("other"))
+    assert other is not None
+    assert other["environment"]["precision"] == "float32"
+    shutil.rmtree(folder.with_name("other"))
+
+
+def test_a_damaged_claim_is_named(config: TrainConfig, store: Store, folder: Path) -> None:
+    folder.mkdir()
+    (folder / "config.json").write_text('{"training"')
+    with pytest.raises(InputError, match=r"config\.json: damaged"):
+        next(run_trial(config, store, folder))
+
+
+def test_what_killed_writers_left_is_cleared(config: TrainConfig, store: Store, folder: Path) -> None:
+    folder.mkdir()
+    (folder / ".counts.npz-1234").write_bytes(b"half")
+    next(run_trial(config, store, folder))
+    assert not list(folder.glob(".counts*"))

@@ -25,7 +25,12 @@ def test_the_files_of_a_trial(config: TrainConfig, store: Store, stopped: dict[i
     names = {"config.json", "metrics.jsonl", "result.json", "counts.npz", "checkpoint"}
     assert {path.name for path in folder.iterdir()} == names
     described = json.loads((folder / "config.json").read_text())
-    assert described == {"training": config.to_mapping(), "trainer_version": TRAINER_VERSION}
+    assert described == {
+        "training": config.to_mapping(),
+        "images": {"num_bands": 3, "scale": 1.0},
+        "trainer_version": TRAINER_VERSION,
+        "precision": "float32",
+    }
     rows, result = read_rows(folder), result_of(folder)
     assert (result["state"], result["epochs"], result["metrics"]) == ("completed", 3, rows[-1])
     assert (result["reason"], result["diverged_at"]) == ("", None)
