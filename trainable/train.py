@@ -116,8 +116,8 @@ class TrainingRun:
         """One step of the optimizer, at `progress` epochs from the start; returns its loss without waiting for it."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.learning_rate * rate_factor(self.config, progress, 1 / self.batches.per_epoch)
+        self.optimizer.zero_grad()  # first: the gradients of the last step need not lie beside these activations
         loss = self.objective(*self._augmented(batch))
-        self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         return loss.detach()

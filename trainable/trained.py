@@ -56,7 +56,7 @@ def load_trained(folder: Path) -> TrainedModel:
     if found is None:
         raise InputError(f"{folder / 'checkpoint'}: holds no whole checkpoint; train the model again")
     model = build_model(replace(config, weights="none"), num_bands)
-    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = model.to(memory_format=torch.channels_last)
     checkpoint.unpack_model(found[1], model)
     return TrainedModel(model.eval(), config, num_bands, scale)
 
