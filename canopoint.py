@@ -149,7 +149,9 @@ def points(arguments: argparse.Namespace) -> int:
         "image_size": arguments.image_size,
         "seed": arguments.seed,
     }
-    rows = write_points_to_label(arguments.folder, from_mapping(TrainConfig, settings, "points"), arguments.out)
+    rows = write_points_to_label(
+        arguments.folder, from_mapping(TrainConfig, settings, "points"), arguments.out, arguments.group
+    )
     _say(f"wrote {arguments.out}: {len(rows)} points in {len({row.image for row in rows})} images")
     if not rows[0].class_name:
         _say(f"fill in the column class, then train on it: data.annotations: {{format: {arguments.out.suffix[1:]}}}")
@@ -197,7 +199,8 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("--out", type=Path, required=True, help="a new file, .csv or .geojson")
     added.add_argument("--points", type=int, default=50, help="points per image (50)")
     added.add_argument("--strategy", default="uniform", help="uniform, grid, clustered; more where there are masks")
-    added.add_argument("--seed", type=int, default=0, help="draw seed (0): a study draws the same points at that seed")
+    added.add_argument("--seed", type=int, default=0, help="draw seed (0)")
+    added.add_argument("--group", default="scene", help="column of meta_data.csv that names the scene (scene)")
     added.add_argument("--image-size", type=int, default=256, help="side that a study resizes images to (256)")
     added = command(predict)
     added.add_argument("trained", type=Path, help="a trained run's folder, as in studies/demo/trials/ID")

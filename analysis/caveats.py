@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from analysis.findings import SCIENTIFIC, Arm, Caveat, FactorFinding, Findings
 from analysis.runs import StudyRuns
 from analysis.wording import level_text, words
+from trainable.config import DENSE
 
 MIN_SEEDS = 3
 """Below this many seed blocks a caveat says that intervals are wide or missing."""
@@ -36,7 +37,7 @@ def _missing(runs: StudyRuns, findings: Findings) -> Iterator[Caveat]:
 def _edge(factor: FactorFinding, recommended: Arm) -> Iterator[Caveat]:
     """The best or chosen level at an end of the range, where a better one may lie beyond."""
     numbers = [level.level for level in factor.levels if isinstance(level.level, int | float)]
-    if len(numbers) < 2 or len(numbers) < len(factor.levels):
+    if len(numbers) < 2 or len(numbers) + (factor.levels[-1].level == DENSE) < len(factor.levels):
         return
     name, chosen = words(factor.name), recommended.parameters[factor.name]
     is_scientific = factor.role == SCIENTIFIC
@@ -76,6 +77,8 @@ def _scope(runs: StudyRuns, findings: Findings) -> Iterator[Caveat]:
     if runs.training[findings.cell(findings.recommended.parameters).trial_ids[0]].get("weights") == "none":
         yield Caveat("random_weights", "Random starting weights: pretrained ones may need other settings.")
     if runs.data.get("annotations") == "points":
+        if (runs.data_config.get("annotations") or {}).get("negatives") == "sampled":
+            yield Caveat("sampled_negatives", "Sampled background: half of the truth was never looked at by anyone.")
         yield Caveat("judged_at_points", "Judged at labelled points alone: there are no masks to judge the rest by.")
     if runs.data.get("source") == "synthetic":
         yield Caveat("made_data", "Made images (synthetic): nothing here is a statement about real forest.")

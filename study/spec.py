@@ -21,6 +21,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from study.explain import explain
 from study.yaml_file import parse_yaml, read_yaml
 from trainable.config import (
+    FLOOR_NAMES,
     METRIC_NAMES,
     DataConfig,
     InputError,
@@ -147,6 +148,8 @@ class StudySpec(_Section):
                 _check_setting(name, value, where)
             if name in self.training:
                 raise InputError(f"{where}: also fixed under training; keep one of the two")
+        if taken := sorted(self.objective.references.keys() & set(FLOOR_NAMES)):
+            raise InputError(f"objective.references.{taken[0]}: is the name of a floor; choose another")
         if self.data.annotations and self.objective.metric.endswith("boundary_f1"):
             raise InputError(
                 f"objective.metric: {self.objective.metric} needs masks, and the data hold points made by people"

@@ -51,6 +51,8 @@ class Batches:
 
     Attributes:
         points: (positions, classes), each (N, P), of the N training images; None in the dense arm.
+        teaching: places in the training split of the images that an epoch shows: those with a label, and all where a
+            term of the loss learns from unlabelled pixels.
         waited_s: seconds that the steps of the last epoch waited for data.
     """
 
@@ -60,6 +62,9 @@ class Batches:
         # The plain arrays beneath: a memory map makes every operation on it dearer.
         self.images, self.masks = np.asarray(store.images), np.asarray(store.masks)
         self.points = None if config.points_per_image == DENSE else _draw_all(config, store)
+        learns_without = config.entropy_weight or config.consistency_weight or config.crf_weight
+        is_labelled = self.label_counts().any(axis=1)
+        self.teaching = np.arange(len(self.members)) if learns_without else np.flatnonzero(is_labelled)
         self.waited_s = 0.0
 
     @property
@@ -69,13 +74,13 @@ class Batches:
         A small remainder as a last batch would give batch normalisation almost nothing to average over. At 32 px the
         encoder ends at 1 x 1, where one image alone has no variance, so no batch is of one.
         """
-        count = len(self.members)
+        count = len(self.teaching)
         return max(1, min(math.ceil(count / self.config.batch_size), count // 2))
 
     def epoch(self, epoch: int, device: torch.device) -> Iterator[Batch]:
-        """All training images once, in the order of (seed, epoch)."""
+        """All images that teach once, in the order of (seed, epoch)."""
         generator = np.random.Generator(np.random.PCG64(derive_seed(self.config.seed, "order", epoch)))
-        order = np.array_split(generator.permutation(len(self.members)), self.per_epoch)
+        order = np.array_split(generator.permutation(self.teaching), self.per_epoch)
         self.waited_s = 0.0
         with ThreadPoolExecutor(1) as loader:
             upcoming = loader.submit(self.load, order[0])

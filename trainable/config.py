@@ -22,6 +22,9 @@ CLASS_NAMES = ("background", "forest")
 METRIC_NAMES = ("miou", "dice", "accuracy", "precision", "recall", "boundary_f1")
 """`val/<name>` pools all pixels, `val/image_<name>` is the mean over images."""
 
+FLOOR_NAMES = ("all_forest", "coin_flip", "image_majority")
+"""What the report compares with that looks at no pixel (`metrics.floors`)."""
+
 DENSE = "dense"
 """`points_per_image: dense`: every pixel of the training masks is labelled. The upper anchor of a point study."""
 
@@ -186,7 +189,8 @@ class TrainConfig:
         learning_rate: the optimizer's step size.
         focal_gamma: exponent of the focal term; 0 is plain cross-entropy.
         class_weights: `none`; `balanced`: inverse to the labelled counts of the classes; `prior`: from their share
-            among the points to their share among the pixels, which undoes what `per_class` points distort.
+            among all points to their share among all pixels, which brings the overall class shares back that
+            `per_class` points distort (not those within an image). An oracle: it counts the training masks.
         entropy_weight: weight of the mean entropy of the unlabelled pixels (Grandvalet & Bengio 2004); 0 is off.
         consistency_weight: weight of the difference between predictions for an image and its mirror image; 0 is off.
         crf_weight: weight of the gated-CRF loss (Obukhov et al. 2019); 0 is off.
@@ -246,6 +250,8 @@ class TrainConfig:
                 f"training.points_per_image: {self.points_per_image} is more than the {self.image_size**2} pixels of"
                 f" an image; ask for fewer points or a larger image_size"
             )
+        if self.points_per_image == DENSE:
+            self._refuse_for_dense()
         if self.warmup_epochs > self.epochs:
             raise InputError(
                 f"training.warmup_epochs: {self.warmup_epochs:g} is more than the {self.epochs} epochs; lower it"
@@ -255,6 +261,15 @@ class TrainConfig:
                 f"training.weights: must be imagenet, none or a file named NAME-HASH.pth, HASH being the first 8 or"
                 f" more hex digits of its SHA-256, got {self.weights!r}"
             )
+
+    def _refuse_for_dense(self) -> None:
+        """What draws or spoils points does nothing to a mask: two names for one run would look like two results."""
+        for name in ("point_strategy", "label_flip_rate", "position_jitter_px"):
+            if getattr(self, name) != self.__dataclass_fields__[name].default:
+                raise InputError(
+                    f"training.{name}: {getattr(self, name)} has no effect where every pixel is labelled"
+                    f" (points_per_image: {DENSE}); run the dense arm as a study of its own"
+                )
 
     def to_mapping(self) -> dict[str, Any]:
         """The run's settings as plain JSON values."""
@@ -289,8 +304,8 @@ def check_compatible(training: TrainConfig, data: DataConfig) -> None:
     without_masks = ("uniform", "per_class", "positive_only")
     if training.point_strategy not in without_masks:
         raise InputError(
-            f"training.point_strategy: {training.point_strategy} places points by the masks, and the data hold points"
-            f" made by people (data.annotations); choose among them by {', '.join(without_masks)}"
+            f"training.point_strategy: {training.point_strategy} places points freely, and the data hold points made by"
+            f" people (data.annotations); choose among those by {', '.join(without_masks)}"
         )
     if training.class_weights == "prior":
         raise InputError(
@@ -364,13 +379,16 @@ def _as_float(cls: type, name: str, value: Any) -> Any:
     return float(value) if is_plain_int and _field_types(cls)[name] is float else value
 
 
+_TYPE_NAMES: dict[type, str] = {type(None): "null", Mapping: "a mapping"}
+
+
 def _check_type(expected: Any, value: object, where: str) -> None:
     options = typing.get_args(expected) if isinstance(expected, types.UnionType) else (expected,)
     options = tuple(typing.get_origin(option) or option for option in options)
     accepted = (*options, int) if float in options else options
     is_stray_bool = isinstance(value, bool) and bool not in options
     if is_stray_bool or not isinstance(value, accepted):
-        names = " or ".join("null" if option is type(None) else option.__name__.lower() for option in options)
+        names = " or ".join(_TYPE_NAMES.get(option, option.__name__) for option in options)
         raise InputError(f"{where}: must be {names}, got {value!r}")
 
 

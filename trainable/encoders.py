@@ -42,10 +42,10 @@ def build_encoder(config: TrainConfig, num_bands: int) -> Encoder:
     Raises:
         InputError: the file of weights is absent, damaged, or not of this encoder.
     """
-    pretrained = IMAGENET_WEIGHTS if config.weights == "imagenet" else None
-    classifier = torchvision.models.get_model(config.encoder, weights=pretrained)
-    if config.weights not in ("imagenet", "none"):
-        _load_file(classifier, Path(config.weights), config.encoder)
+    classifier = torchvision.models.get_model(config.encoder, weights=None)
+    if config.weights != "none":
+        is_path = config.weights != "imagenet"
+        _load_file(classifier, Path(config.weights) if is_path else imagenet_file(config.encoder), config.encoder)
     return Encoder(classifier, num_bands)
 
 
@@ -55,20 +55,36 @@ def fetch_weights(config: TrainConfig) -> None:
     Raises:
         InputError: they are neither in torchvision's cache nor to be downloaded, or the file is not as it must be.
     """
-    if config.weights == "none":
-        return
-    if config.weights != "imagenet":
+    if config.weights != "none":
         build_encoder(config, num_bands=3)
-        return
-    weights = torchvision.models.get_model_weights(config.encoder)[IMAGENET_WEIGHTS]
-    try:
-        weights.get_state_dict(progress=False, check_hash=True)
-    except Exception as error:  # a damaged copy raises anything, from KeyError to struct.error
-        cache = f"{torch.hub.get_dir()}/checkpoints"
-        raise InputError(
-            f"training.weights: {weights.url} cannot be downloaded, or its copy is damaged ({error});"
-            f" put the file into {cache}, or set training.weights to none (random initial weights)"
-        ) from error
+
+
+def imagenet_file(encoder: str) -> Path:
+    """The ImageNet weights of torchvision in torch's own cache, downloaded if they are not there.
+
+    Read like any other file from there: torch itself checks the hash of a download alone, and would run what a copy in
+    the cache holds.
+
+    Raises:
+        InputError: not there, and not to be downloaded.
+    """
+    url = imagenet_url(encoder)
+    path = Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
+    if not path.is_file():
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            torch.hub.download_url_to_file(url, str(path), progress=False)
+        except OSError as error:
+            raise InputError(
+                f"training.weights: {url} cannot be downloaded ({error}); put the file into {path.parent}, or set"
+                f" training.weights to none (random initial weights)"
+            ) from error
+    return path
+
+
+def imagenet_url(encoder: str) -> str:
+    """Where torchvision publishes the encoder's ImageNet weights; the name ends in its hash."""
+    return str(torchvision.models.get_model_weights(encoder)[IMAGENET_WEIGHTS].url)
 
 
 def describe_weights(config: TrainConfig) -> str:
@@ -76,7 +92,7 @@ def describe_weights(config: TrainConfig) -> str:
     if config.weights == "none":
         return "none (random)"
     if config.weights == "imagenet":
-        return Path(torchvision.models.get_model_weights(config.encoder)[IMAGENET_WEIGHTS].url).name
+        return Path(imagenet_url(config.encoder)).name
     return Path(config.weights).name
 
 

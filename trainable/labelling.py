@@ -18,7 +18,7 @@ BLIND_STRATEGIES = ("uniform", "grid", "clustered")
 """Those that can place points before anything is known of an image's classes."""
 
 
-def write_points_to_label(root: Path, config: TrainConfig, out: Path) -> list[PointRow]:
+def write_points_to_label(root: Path, config: TrainConfig, out: Path, group: str = "scene") -> list[PointRow]:
     """Draws the points of every image of a folder and writes them as CSV or GeoJSON, as the suffix of `out` says.
 
     With masks the points carry their classes, as a run on that folder would see them; without, the classes are left
@@ -28,16 +28,18 @@ def write_points_to_label(root: Path, config: TrainConfig, out: Path) -> list[Po
         root: a data folder, or one that holds `images/` alone.
         config: number of points, strategy, seed, and the image size that they are drawn at.
         out: a file that is not there yet: nobody's labels are overwritten.
+        group: column of meta_data.csv that names the scene, as a study on the folder would be told.
 
     Raises:
-        InputError: the folder is not as it must be, the strategy needs masks, or `out` is there or of another kind.
+        InputError: the folder is not as it must be, the strategy needs masks or finds nothing, or `out` is there or of
+            another kind.
     """
     if out.suffix not in (".csv", ".geojson"):
         raise InputError(f"--out: {out}: must end in .csv or .geojson")
     if out.exists():
         raise InputError(f"--out: {out}: exists already, and may hold labels; give a new file")
     check_parent(out.parent, "--out")
-    pairs = read_pairs(root, "scene", with_masks=(root / "masks").is_dir())
+    pairs = read_pairs(root, group, with_masks=(root / "masks").is_dir())
     if pairs[0].mask is None and config.point_strategy not in BLIND_STRATEGIES:
         raise InputError(
             f"--strategy: {config.point_strategy} places points by masks, and {root} has none; choose"
@@ -46,6 +48,8 @@ def write_points_to_label(root: Path, config: TrainConfig, out: Path) -> list[Po
     rows = export_points(
         (pair.image.name, read_header(pair.image).size, _points(pair, config), config.image_size) for pair in pairs
     )
+    if not rows:
+        raise InputError(f"--strategy: {config.point_strategy} finds no pixel to label in {root}; choose another")
     out.parent.mkdir(parents=True, exist_ok=True)
     if out.suffix == ".csv":
         write_points_csv(out, rows)

@@ -12,7 +12,8 @@ convolutions of the others are not: they gain nothing there, or lose."""
 def chosen_precision(config: TrainConfig) -> str:
     """`float32` or `bfloat16`; `auto` is decided by device and encoder alone, so that a machine decides one way always.
 
-    CPUs without AMX, and GPUs without bfloat16 units, were not measured to gain and stay with float32.
+    CPUs without AMX were not measured and stay with float32. That GPUs with bfloat16 units (compute capability 8) gain
+    is their makers' word, not yet our measurement (`bench/gpu.py`).
     """
     if config.precision != "auto":
         return config.precision

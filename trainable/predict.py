@@ -133,10 +133,9 @@ def save_prediction(path: Path, prediction: NDArray[Any]) -> None:
 
     Args:
         path: the file; replaced if it is there.
-        prediction: (H, W) class indices, or (C, H, W) probabilities, of which the larger counts.
+        prediction: (H, W) class indices.
     """
-    classes = prediction.argmax(axis=0) if prediction.ndim == 3 else prediction
-    grey = np.where(classes == CLASS_NAMES.index("forest"), 255, 0).astype(np.uint8)
+    grey = np.where(prediction == CLASS_NAMES.index("forest"), 255, 0).astype(np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(grey).save(buffer, format="PNG")
     write_atomically(path, buffer.getvalue())
@@ -156,6 +155,8 @@ def _probabilities(
 
 def _side_windows(length: int, tile: int, overlap: int) -> list[Window]:
     """Evenly spread windows over `length` rows or columns, the outermost a margin beyond the frame."""
+    if length <= tile:  # what fits into one tile is predicted as in the validation of a run
+        return [_window(0, np.where(np.arange(tile) < length, 1.0, 0.0), np.ones(length))]
     margin = overlap // 4
     first, last = -margin, max(length + margin - tile, -margin)
     num_windows = 1 + math.ceil((last - first) / (tile - overlap))

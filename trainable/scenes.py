@@ -63,7 +63,7 @@ def read_index(config: DataConfig, root: Path) -> SceneIndex:
         InputError: a folder, file, row, header or point is missing or not as it must be.
     """
     pairs = read_pairs(root, config.group, with_masks=config.annotations is None)
-    num_bands, side = _check_headers(root, pairs)
+    num_bands, side, warnings = _check_headers(root, pairs)
     kept = _take_whole_scenes(pairs, config)
     if len({pair.scene for pair in kept}) < len(SPLITS) and config.max_images:
         raise InputError(
@@ -71,12 +71,14 @@ def read_index(config: DataConfig, root: Path) -> SceneIndex:
         )
     split_of = split_scenes(Counter(pair.scene for pair in kept), config.split)
     kept = [replace(pair, split=split_of[pair.scene]) for pair in kept]
-    warnings: tuple[str, ...] = ()
     if config.annotations:
+        if (root / "masks").is_dir():
+            warnings.append(f"{root / 'masks'} is not used: data.annotations takes its place, in evaluation too")
         # The files may speak of images that are not used.
         annotations = read_annotations(config.annotations, root, list_images(root))
-        kept, warnings = _with_points(kept, config.annotations, annotations)
-    return SceneIndex(root, tuple(kept), num_bands, side, len(pairs), _fingerprint(kept), warnings)
+        kept, told = _with_points(kept, config.annotations, annotations)
+        warnings += told
+    return SceneIndex(root, tuple(kept), num_bands, side, len(pairs), _fingerprint(kept), tuple(warnings))
 
 
 def split_scenes(num_images: Counter[str], config: SplitConfig) -> dict[str, str]:
@@ -108,10 +110,14 @@ def split_scenes(num_images: Counter[str], config: SplitConfig) -> dict[str, str
     return assigned
 
 
-def _check_headers(root: Path, pairs: list[ImagePair]) -> tuple[int, float]:
-    """Every mask has its image's size, every image the same number of bands, which is returned with the usual side."""
+def _check_headers(root: Path, pairs: list[ImagePair]) -> tuple[int, float, list[str]]:
+    """Every mask has its image's size, every image the same number of bands.
+
+    Returns:
+        That number, the usual side of an image, and what is to be known of their sizes.
+    """
     bands: dict[int, str] = {}
-    sides = []
+    sizes: Counter[tuple[int, int]] = Counter()
     for pair in pairs:
         header = read_header(pair.image)
         if header.kind or not 1 <= header.num_bands <= MAX_BANDS:
@@ -120,13 +126,22 @@ def _check_headers(root: Path, pairs: list[ImagePair]) -> tuple[int, float]:
                 f" with 1 to {MAX_BANDS} bands of 8 bits)"
             )
         bands.setdefault(header.num_bands, pair.image.name)
-        sides.append(sum(header.size) / 2)
+        sizes[header.size] += 1
         if pair.mask:
             _check_mask(pair.mask, read_header(pair.mask), header.size, pair.image.name)
     if len(bands) > 1:
         found = ", ".join(f"{number} ({name})" for number, name in sorted(bands.items()))
         raise InputError(f"{root / 'images'}: images with different numbers of bands: {found}; use one number")
-    return next(iter(bands)), statistics.median(sides)
+    side = statistics.median(sum(size) / 2 for size in sizes.elements())
+    return next(iter(bands)), side, _size_warnings(sizes)
+
+
+def _size_warnings(sizes: Counter[tuple[int, int]]) -> list[str]:
+    """All images become squares of one size: what differs in shape or size is stretched, and the ground with it."""
+    if len(sizes) == 1 and all(width == height for width, height in sizes):
+        return []
+    examples = ", ".join(f"{width}x{height} ({number} images)" for (width, height), number in sizes.most_common(3))
+    return [f"images are stretched to squares of one size, and have {len(sizes)} sizes or shapes: {examples}"]
 
 
 def _check_mask(path: Path, header: Header, size: tuple[int, int], image_name: str) -> None:
@@ -158,18 +173,13 @@ def _take_whole_scenes(pairs: list[ImagePair], config: DataConfig) -> list[Image
 
 def _with_points(
     pairs: list[ImagePair], config: AnnotationConfig, annotations: Mapping[str, Sequence[PointAnnotation]]
-) -> tuple[list[ImagePair], tuple[str, ...]]:
+) -> tuple[list[ImagePair], list[str]]:
     """The images with their points, and what is to be known of them."""
     images = {pair.image.name: pair.image for pair in pairs}
     made = {name: points for name, points in annotations.items() if name in images}
     used = require_both_classes(made, config, images)
     pairs = [replace(pair, points=tuple(used.get(pair.image.name, ()))) for pair in pairs]
-    for split in ("train", "val"):
-        if not any(pair.points for pair in pairs if pair.split == split):
-            raise InputError(
-                f"data.annotations: no image of the {split} split has a point; label some in"
-                f" {', '.join(sorted({pair.scene for pair in pairs if pair.split == split})[:5])}, or change data.split"
-            )
+    _check_splits(pairs)
     warnings = []
     empty = [pair.image.name for pair in pairs if not pair.points]
     if empty:
@@ -180,7 +190,18 @@ def _with_points(
             f"{num_sampled} points of {CLASS_NAMES[0]} were sampled (data.annotations.negatives); an unlabelled tree"
             f" may be among them"
         )
-    return pairs, tuple(warnings)
+    return pairs, warnings
+
+
+def _check_splits(pairs: list[ImagePair]) -> None:
+    """Training needs points of both classes, validation needs points."""
+    for split, num_needed, what in (("train", len(CLASS_NAMES), "points of both classes"), ("val", 1, "a point")):
+        members = [pair for pair in pairs if pair.split == split]
+        if len({point.class_index for pair in members for point in pair.points}) < num_needed:
+            raise InputError(
+                f"data.annotations: the images of the {split} split do not have {what}; label some in"
+                f" {', '.join(sorted({pair.scene for pair in members})[:5])}, or change data.split"
+            )
 
 
 def _fingerprint(pairs: list[ImagePair]) -> str:

@@ -68,14 +68,14 @@ class TrainingRun:
 
     def __init__(self, config: TrainConfig, store: Store) -> None:
         make_deterministic(config)
-        if len(store.splits["train"]) == 1 and config.image_size == 32:
-            raise InputError("data.split: one training image of 32 px is too little to normalise over; add images")
         self.config = config
         self.store = store
         self.device = torch.device(config.device)
         self.batches = Batches(config, store)
         label_counts = self.batches.label_counts()
         self.annotation = describe_points(label_counts)
+        if len(self.batches.teaching) == 1 and config.image_size == 32:
+            raise InputError("data.split: one training image of 32 px is too little to normalise over; add images")
         model = build_model(config, store.images.shape[3], band_statistics(store))
         self.model = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.compiled_features = torch.compile(self.model.features) if config.compile else self.model.features

@@ -16,9 +16,12 @@ from trainable.atomic import check_parent
 from trainable.config import InputError, TrainConfig, from_mapping
 from trainable.decode import read_header, read_image, resize
 from trainable.model import Segmenter, build_model
-from trainable.predict import predict_image, save_prediction
+from trainable.predict import plan_windows, predict_image, save_prediction
 from trainable.train import unit_scale
 from trainable.trial_files import read_result
+
+TILES_TO_TELL = 32
+"""An image of more tiles takes long enough to say how far it is."""
 
 
 @dataclass(frozen=True)
@@ -76,36 +79,63 @@ def predict_files(folder: Path, images: list[Path], out: Path, overlap: int | No
     """
     check_parent(out, "--out")
     trained = load_trained(folder)
-    names = [path.stem for path in images]
-    if len(set(names)) < len(names):
-        raise InputError("images: two of them have the same name without suffix; predict them into two folders")
+    tile = trained.config.image_size
+    overlap = tile // 4 if overlap is None else overlap
+    plan_windows(1, 1, tile, overlap)  # refuses an overlap before anything is written
+    targets = [out / f"{path.stem}.png" for path in images]
+    _check_targets(targets)
     for path in images:
-        header = read_header(path)
-        if header.kind or header.num_bands != trained.num_bands:
-            raise InputError(
-                f"{path}: {header.kind or f'{header.num_bands} bands'}; the model was trained on {trained.num_bands}"
-                f" bands of 8 bits"
-            )
+        _check_image(path, trained.num_bands)
     out.mkdir(parents=True, exist_ok=True)
-    for path in images:
-        mask = predict_file(trained, path, overlap)
-        save_prediction(out / f"{path.stem}.png", mask)
-        say(f"{out / path.stem}.png: {mask.mean():.1%} forest")
+    for path, target in zip(images, targets, strict=True):
+        mask = predict_file(trained, path, overlap, say)
+        save_prediction(target, mask)
+        say(f"{target}: {mask.mean():.1%} forest")
 
 
-def predict_file(trained: TrainedModel, path: Path, overlap: int | None = None) -> NDArray[np.uint8]:
-    """(H, W) class indices at the size of the file, predicted at the scale of the training images."""
+def _check_targets(targets: list[Path]) -> None:
+    """No file is overwritten: `--out` may be a folder of images, or of masks that people drew."""
+    if len(set(targets)) < len(targets):
+        raise InputError("images: two of them have the same name without suffix; predict them into two folders")
+    for target in targets:
+        if target.exists():
+            raise InputError(f"--out: {target} exists already; name another folder, or remove it")
+
+
+def _check_image(path: Path, num_bands: int) -> None:
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    header = read_header(path)
+    if header.kind or header.num_bands != num_bands:
+        raise InputError(
+            f"{path}: {header.kind or f'{header.num_bands} bands'}; the model was trained on {num_bands} bands of 8"
+            f" bits"
+        )
+
+
+def predict_file(trained: TrainedModel, path: Path, overlap: int, say: Callable[[str], None]) -> NDArray[np.uint8]:
+    """(H, W) class indices at the size of the file, predicted at the scale of the training images.
+
+    Args:
+        trained: the model.
+        path: an image file with its bands.
+        overlap: pixels that neighbouring tiles share.
+        say: told of every batch of tiles, where there are many.
+    """
     pixels, _ = read_image(path, trained.num_bands)
     height, width = pixels.shape[:2]
+    scaled = max(1, round(height * trained.scale)), max(1, round(width * trained.scale))
     tile = trained.config.image_size
+    num_tiles = len(plan_windows(*scaled, tile, overlap))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     probabilities = predict_image(
         trained.model.to(device),
-        resize(pixels, (max(1, round(height * trained.scale)), max(1, round(width * trained.scale)))),
+        resize(pixels, scaled),
         tile=tile,
-        overlap=tile // 4 if overlap is None else overlap,
+        overlap=overlap,
         normalise=unit_scale,
         device=device,
+        progress=lambda done: say(f"{path}: {done}/{num_tiles} tiles") if num_tiles > TILES_TO_TELL else None,
     )
     forest = Image.fromarray(probabilities[1]).resize((width, height), Image.Resampling.BILINEAR)
     return (np.asarray(forest) > 0.5).astype(np.uint8)

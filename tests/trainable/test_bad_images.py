@@ -1,6 +1,7 @@
 """Every kind of bad image, mask or point: refused with file, reason and remedy, or accepted and told of. A table."""
 
 import io
+import shutil
 import struct
 import zlib
 from collections.abc import Callable
@@ -220,7 +221,7 @@ REFUSED: dict[str, Row] = {
     "point of an unknown image": Row(add_points("z_0.png,2,2,forest"), ("points.csv", "z_0.png"), POINTS),
     "no background": Row(forest_alone, ("no point is background", "negatives: sampled"), POINTS),
     "a split without points": Row(
-        keep_points("a_"), ("data.annotations", "has a point", "label some in", "data.split"), POINTS
+        keep_points("a_"), ("data.annotations", "do not have", "label some in", "data.split"), POINTS
     ),
 }
 
@@ -228,6 +229,8 @@ REFUSED: dict[str, Row] = {
 @pytest.mark.parametrize(("spoil", "parts", "annotations"), list(REFUSED.values()), ids=REFUSED)
 def test_refused(root: Path, spoil: Spoil, parts: tuple[str, ...], annotations: AnnotationConfig | None) -> None:
     spoil(root)
+    if annotations:
+        shutil.rmtree(root / "masks")
     before = sorted(root.parent.rglob("*"))
     with pytest.raises(InputError) as caught:
         pack(root, annotations)
@@ -260,8 +263,33 @@ ACCEPTED: dict[str, Row] = {
 }
 
 
+def test_masks_beside_points_are_not_used_and_that_is_told(root: Path) -> None:
+    (warning,) = pack(root, POINTS).warnings
+    assert warning.startswith(f"{root / 'masks'} is not used")
+
+
+def test_training_needs_points_of_both_classes(root: Path) -> None:
+    index = load_index(DataConfig(root=str(root), annotations=POINTS), root.parent)
+    (scene,) = index.scenes("val")[:1]
+    lines = (root / "points.csv").read_text().splitlines()
+    kept = [line for line in lines if "background" not in line or line.startswith(f"{scene}_")]
+    (root / "points.csv").write_text("\n".join(kept) + "\n")
+    with pytest.raises(InputError, match="the images of the train split do not have points of both classes"):
+        load_index(DataConfig(root=str(root), annotations=POINTS), root.parent)
+
+
+def test_images_of_several_sizes_are_told(root: Path) -> None:
+    put_image("a_0.png", RGB.resize((64, 48)), "PNG")(root)
+    put_mask("a_0.png", half().resize((64, 48), Image.Resampling.NEAREST))(root)
+    (warning,) = pack(root).warnings
+    for part in ("stretched to squares", "2 sizes or shapes", "32x32 (5 images)", "64x48 (1 images)"):
+        assert part in warning
+
+
 @pytest.mark.parametrize(("spoil", "parts", "annotations"), list(ACCEPTED.values()), ids=ACCEPTED)
 def test_accepted_and_told(root: Path, spoil: Spoil, parts: tuple[str, ...], annotations: AnnotationConfig) -> None:
+    if annotations:
+        shutil.rmtree(root / "masks")
     assert pack(root, annotations).warnings == ()
     spoil(root)
     (warning,) = pack(root, annotations).warnings

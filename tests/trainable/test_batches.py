@@ -70,7 +70,7 @@ def test_every_image_once_in_batches_of_nearly_one_size(
 
 @pytest.mark.parametrize("num_images", range(1, 40))
 def test_sizes_differ_by_one_at_most(num_images: int) -> None:
-    made = Batches(replace(CONFIG, points_per_image=DENSE), made_store(num_images, side=1))
+    made = Batches(replace(CONFIG, points_per_image=DENSE), made_store(num_images, side=2))
     for batch_size in (2, 3, 4, 7, 16):
         made.config = replace(CONFIG, batch_size=batch_size)
         sizes = [len(batch.indices) for batch in made.epoch(1, CPU)]

@@ -12,14 +12,14 @@ MADE: dict[str, Any] = {"synthetic": {}}
     ("field", "value", "rule"),
     [
         ("points_per_image", 0, "at least 1, got 0"),
-        ("points_per_image", 2.0, "must be int, got 2.0"),  # half a point means nothing, so no float at all
-        ("points_per_image", True, "must be int, got True"),  # Python counts True as 1; a user does not
-        ("points_per_image", "50", "must be int, got '50'"),
-        ("points_per_image", None, "must be int, got None"),
+        ("points_per_image", 2.0, "must be int or str, got 2.0"),  # half a point means nothing, so no float at all
+        ("points_per_image", True, "must be int or str, got True"),  # Python counts True as 1; a user does not
+        ("points_per_image", "50", "must be a number or dense, got '50'"),
+        ("points_per_image", None, "must be int or str, got None"),
         ("points_per_image", 256**2 + 1, "more than the 65536 pixels"),
-        ("point_strategy", "grid", "must be one of uniform"),
+        ("point_strategy", "gird", "must be one of uniform, per_class, grid"),
         ("encoder", "resnet19", "did you mean resnet1"),
-        ("weights", "ImageNet", "must be one of imagenet, none"),
+        ("weights", "ImageNet", "must be imagenet, none or a file named NAME-HASH.pth"),
         ("image_size", 100, "multiple of 32 (encoder stride), got 100"),
         ("image_size", 0, "at least 32"),
         ("learning_rate", 0, "greater than 0, got 0"),
@@ -81,7 +81,7 @@ def test_bad_data_settings_name_their_place_and_rule(data: object, place: str, r
     [
         ("foacl_gamma", "did you mean focal_gamma?"),
         ("learningrate", "did you mean learning_rate?"),
-        ("xyz", "known: points_per_image, point_strategy, encoder"),  # nothing near, so all of them
+        ("xyz", "known: points_per_image, point_strategy, label_flip_rate"),  # nothing near, so all of them
     ],
 )
 def test_an_unknown_name_gets_the_nearest(name: str, hint: str) -> None:

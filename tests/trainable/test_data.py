@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +62,7 @@ def point_folder(data_folder: Path) -> Path:
     points += [(f"{scene}_0.png", 7, 0, "background") for scene in "abc"] + [("c_1.png", 5, 5, "forest")]
     lines = [f"{name},{x},{y},{kind}" for name, x, y, kind in points]
     (data_folder / "points.csv").write_text("\n".join(["image,x,y,class", *lines]) + "\n")
+    shutil.rmtree(data_folder / "masks")
     return data_folder
 
 

@@ -12,6 +12,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
+from trainable import encoders
 from trainable.config import ENCODERS, InputError, TrainConfig
 from trainable.encoders import Encoder, build_encoder, describe_weights, fetch_weights
 
@@ -213,9 +214,12 @@ def cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 IMAGENET = TrainConfig(encoder=SMALL, weights="imagenet")
 
 
-def test_imagenet_weights_come_from_the_cache(cached: Path) -> None:
-    source: Any = classifier(SMALL)  # any weights do; the real ones are on the network
+def test_imagenet_weights_come_from_the_cache(cached: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source: Any = classifier(SMALL)  # any weights do, by a name of their own; the real ones are on the network
     torch.save(source.state_dict(), cached)
+    digest = hashlib.sha256(cached.read_bytes()).hexdigest()[:8]
+    cached.rename(cached.with_name(f"small-{digest}.pth"))
+    monkeypatch.setattr(encoders, "imagenet_url", lambda encoder: f"https://example.org/small-{digest}.pth")
     fetch_weights(IMAGENET)
     assert all(map(torch.equal, tensors(build_encoder(IMAGENET, num_bands=3)), tensors(source.features[:-1])))
 
@@ -228,6 +232,12 @@ def test_weights_out_of_reach_are_refused_with_the_remedy(cached: Path, monkeypa
     for part in ("training.weights: ", PUBLISHED[SMALL], str(cached.parent), "training.weights to none"):
         assert part in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_another_file_under_the_published_name_is_refused(cached: Path) -> None:
+    torch.save(classifier(SMALL).state_dict(), cached)
+    with pytest.raises(InputError, match="its SHA-256 begins with"):
+        fetch_weights(IMAGENET)
 
 
 @pytest.mark.parametrize("content", [b"", b"not an archive of weights", b"\x80\x02r", b"\x80\x02."])

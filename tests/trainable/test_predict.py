@@ -151,10 +151,3 @@ def test_a_saved_mask_is_black_and_white(tmp_path: Path) -> None:
         assert (image.format, image.mode) == ("PNG", "L")
         assert np.asarray(image).tolist() == [[0, 255, 255], [255, 0, 0]]
     assert [path.name for path in tmp_path.iterdir()] == ["mask.png"]
-
-
-def test_probabilities_are_saved_as_the_more_probable_class(tmp_path: Path) -> None:
-    forest = np.array([[0.2, 0.5, 0.9]], dtype=np.float32)
-    save_prediction(tmp_path / "mask.png", np.stack([1 - forest, forest]))
-    with Image.open(tmp_path / "mask.png") as image:
-        assert np.asarray(image).tolist() == [[0, 0, 255]]  # as everywhere, background where both are equal

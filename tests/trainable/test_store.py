@@ -216,6 +216,24 @@ def test_packing_twice_packs_once(data_folder: Path, tmp_path: Path) -> None:
     assert seen == [1, 2, 3, 4, 5, 6]  # progress, image by image, of the first time
 
 
+def test_images_of_many_tasks_keep_their_places(tmp_path: Path) -> None:
+    # 300 images of one grey each: 38 tasks, of which some end before others that began earlier.
+    made = tmp_path / "data"
+    for folder in ("images", "masks"):
+        (made / folder).mkdir(parents=True)
+    rows = ["image,mask"]
+    for number in range(300):
+        name = f"{number % 3}_{number:03}.png"
+        Image.new("L", (4, 4), number % 256).save(made / "images" / name)
+        Image.new("L", (4, 4), 255 * (number % 2)).save(made / "masks" / name)
+        rows.append(f"{name},{name}")
+    (made / "meta_data.csv").write_text("\n".join(rows) + "\n")
+    store = pack(made, image_size=4)
+    numbers = np.array([int(name[2:5]) for name in store.names])
+    np.testing.assert_array_equal(store.images, np.broadcast_to((numbers % 256)[:, None, None, None], (300, 4, 4, 1)))
+    np.testing.assert_array_equal(store.masks, np.broadcast_to((numbers % 2)[:, None, None], (300, 4, 4)))
+
+
 def test_the_path_tells_data_and_sizes_apart(data_folder: Path, tmp_path: Path) -> None:
     index = read_index(DataConfig(root=str(data_folder)), data_folder)
     Image.new("L", (8, 8), 200).save(data_folder / "masks" / "a_0.png")

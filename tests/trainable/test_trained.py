@@ -57,7 +57,7 @@ def test_the_ground_looks_as_large_as_in_training(stopped: Finished, tmp_path: P
     (folder / "config.json").write_text(json.dumps(described))
     trained = load_trained(folder)
     path = write_image(tmp_path / "image.png", (96, 64))
-    mask = predict_file(trained, path, overlap=8)
+    mask = predict_file(trained, path, 8, lambda line: None)
     assert mask.shape == (64, 96)
     with Image.open(path) as image:
         half = np.asarray(image.resize((48, 32), Image.Resampling.BILINEAR))
