@@ -34,6 +34,7 @@ def test_without_a_gpu_it_says_so_and_ends_well(capsys: pytest.CaptureFixture[st
     assert capsys.readouterr().out == "bench.gpu: skipped: torch sees no GPU here\n"
 
 
+@pytest.mark.slow
 def test_it_needs_the_core_alone() -> None:
     absent = [
         "ray",
@@ -52,6 +53,7 @@ def test_it_needs_the_core_alone() -> None:
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=60)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["ours", "notebook", "matrix_product"])
 def test_a_worker_reports_what_it_did(kind: str, tmp_path: Path) -> None:
     (tmp_path / "worker").mkdir()

@@ -39,6 +39,7 @@ def test_the_encoder_is_torchvisions(model: NotebookSegmenter) -> None:
     assert sum(each.numel() for part in encoder for each in part.parameters()) == 25_557_032 - classifier
 
 
+@pytest.mark.slow
 def test_it_trains_and_evaluates() -> None:
     notebook_settings(num_threads=1)
     torch.manual_seed(0)

@@ -9,6 +9,7 @@ from trainable.config import TrainConfig
 from trainable.train import TrainingRun
 
 
+@pytest.mark.slow
 def test_a_pass_takes_the_steps_of_the_runs_own_epoch() -> None:
     config = TrainConfig(encoder="resnet18", weights="none", image_size=32, batch_size=2, points_per_image=5)
     store = noise_store(4, 2, 32)

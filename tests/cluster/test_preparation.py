@@ -173,7 +173,7 @@ def test_a_record_tells_all_of_a_trial(folder: Path) -> None:
     assert record["training"] == work.trials[3].config.to_mapping()
     assert record["data_config"]["root"] == str(folder / "forest")  # from anywhere
     assert record["data"] == read_data_description(work.folder)
-    assert record["objective"] == {"metric": "val/miou", "mode": "max", "at": "last", "margin": 0.01}
+    assert record["objective"] == {"metric": "val/miou", "mode": "max", "at": "last", "margin": 0.01, "references": {}}
 
 
 def test_a_disk_that_cannot_hold_the_checkpoints_is_refused(folder: Path) -> None:
