@@ -13,7 +13,11 @@ def levels(spec: StudySpec) -> dict[str, list[int | float | str]]:
 
 
 def test_the_catalog_holds_the_demo_and_the_seed_s_study() -> None:
-    assert {"demo", "demo_images", "seed_notebook"} <= set(NAMES)
+    assert {"demo", "demo_images", "point_budget", "seed_notebook"} <= set(NAMES)
+
+
+def test_the_point_budget_is_held_against_every_pixel() -> None:
+    assert levels(load_study("point_budget", [])) == {"points_per_image": [10, 50, 100, 200, "dense"]}
 
 
 @pytest.mark.parametrize("name", NAMES)
