@@ -52,6 +52,8 @@ def train_file(file: TrainingFile, out: Path, say: Say) -> Trained:
     folder = out / identity
     with sole_user(folder):
         trained_before = read_result(folder) is not None
+        for warning in open_store(store).warnings:
+            say(f"warning: {warning}")
         for row in run_trial(file.training, open_store(store), folder) if not trained_before else ():
             say(_epoch_line(row, file.training.epochs))
     result = read_result(folder)

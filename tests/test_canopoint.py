@@ -324,3 +324,35 @@ def test_the_installed_command(folder: Path, command: list[str], code: int, num_
     assert done.returncode == code
     assert len(done.stderr.splitlines()) == num_lines
     assert done.stdout if code == 0 else "did you mean learning_rate?" in done.stderr
+
+
+def test_points_to_label_are_written_once(folder: Path, capsys: Captured) -> None:
+    assert canopoint.main(["data", "mine"]) == 0
+    command = ["points", "mine", "--points", "3", "--strategy", "grid", "--out", "mine/points.csv"]
+    assert canopoint.main(command) == 0
+    num_images = len(list((folder / "mine" / "images").iterdir()))
+    assert f"{3 * num_images} points in {num_images} images" in capsys.readouterr().out
+    written = (folder / "mine" / "points.csv").read_text()
+    assert canopoint.main(command) == 2
+    assert "exists already" in capsys.readouterr().err
+    assert (folder / "mine" / "points.csv").read_text() == written
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["points", "absent", "--out", "p.csv"], "absent: no such folder"),
+        (["points", "mine", "--out", "p.csv", "--points", "0"], "training.points_per_image: must be at least 1"),
+        (["points", "mine", "--out", "p.csv", "--strategy", "gird"], "did you mean grid?"),
+        (["predict", "absent", "image.png"], "absent: holds no finished run"),
+    ],
+)
+def test_points_and_predict_refuse_bad_input(
+    folder: Path, capsys: Captured, arguments: list[str], message: str
+) -> None:
+    before = tree(folder)
+    assert canopoint.main(arguments) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert tree(folder) == before

@@ -8,6 +8,7 @@ pixel's centre; GDAL shifts their geotransform itself when it opens the file.
 import contextlib
 import functools
 import importlib
+import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +25,8 @@ CRS84 = "OGC:CRS84"
 
 # By the first bytes of the file. Left to choose, GDAL would follow a VRT of any name to wherever it points.
 DRIVERS = {b"II": "GTiff", b"MM": "GTiff", b"\xff\xd8": "JPEG", b"\x89P": "PNG"}
+
+_FILTERING = threading.Lock()
 
 
 class Georeference(NamedTuple):
@@ -127,7 +130,8 @@ def _open(path: Path) -> Iterator[Any]:
     try:
         with path.open("rb") as file:
             driver = DRIVERS.get(file.read(2), "GTiff")
-        with warnings.catch_warnings():
+        # Filters of warnings belong to the whole process, and stores are packed by several threads.
+        with _FILTERING, warnings.catch_warnings():
             warnings.simplefilter("ignore", errors.NotGeoreferencedWarning)  # that is what we are asking
             raster = rasterio.open(path.absolute(), driver=driver)
         with raster:
