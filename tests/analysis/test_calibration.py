@@ -15,6 +15,8 @@ from analysis.levels import find_arms
 from analysis.runs import StudyRuns
 from analysis.statistics import Estimate, judge, paired_difference
 
+pytestmark = pytest.mark.slow
+
 NUM_STUDIES, BATCH = 2000, 100
 NOISE = 0.01
 MARGIN = 0.01
