@@ -48,13 +48,13 @@ def train_file(file: TrainingFile, out: Path, say: Say) -> Trained:
     from trainable.trial import run_trial
 
     fetch_weights(file.training)
-    store = load_store(index, file.training.image_size, out / ".cache", lambda done: None)
+    store = open_store(load_store(index, file.training.image_size, out / ".cache", lambda done: None))
     folder = out / identity
     with sole_user(folder):
         trained_before = read_result(folder) is not None
-        for warning in open_store(store).warnings:
+        for warning in store.warnings:
             say(f"warning: {warning}")
-        for row in run_trial(file.training, open_store(store), folder) if not trained_before else ():
+        for row in run_trial(file.training, store, folder) if not trained_before else ():
             say(_epoch_line(row, file.training.epochs))
     result = read_result(folder)
     assert result is not None, "a trial that ended has a result"

@@ -63,7 +63,8 @@ class Batches:
         self.images, self.masks = np.asarray(store.images), np.asarray(store.masks)
         self.points = None if config.points_per_image == DENSE else _draw_all(config, store)
         learns_without = config.entropy_weight or config.consistency_weight or config.crf_weight
-        is_labelled = self.label_counts().any(axis=1)
+        self._label_counts = class_counts(self.points[1]) if self.points else self.pixel_counts()
+        is_labelled = self._label_counts.any(axis=1)
         self.teaching = np.arange(len(self.members)) if learns_without else np.flatnonzero(is_labelled)
         self.waited_s = 0.0
 
@@ -101,7 +102,7 @@ class Batches:
 
     def label_counts(self) -> NDArray[np.int64]:
         """(N, C) labelled pixels per training image and class."""
-        return class_counts(self.points[1]) if self.points else self.pixel_counts()
+        return self._label_counts
 
     def pixel_counts(self) -> NDArray[np.int64]:
         """(N, C) known pixels per training image and class, labelled for training or not."""

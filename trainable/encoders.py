@@ -1,6 +1,7 @@
 """torchvision's image classifiers as encoders: feature maps at falling resolution, by name, for 1 to 8 bands."""
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,6 +13,10 @@ from trainable.config import WEIGHTS_FILE, InputError, TrainConfig
 
 IMAGENET_WEIGHTS = "IMAGENET1K_V1"  # the weights that every published comparison on these encoders starts from
 HEADS = ("fc.", "classifier.")  # where torchvision's classifiers keep what an encoder has no use for
+
+
+def _run_plainly(stage: nn.Module, features: Tensor) -> Tensor:
+    return cast(Tensor, stage(features))
 
 
 class Encoder(nn.Module):
@@ -28,11 +33,11 @@ class Encoder(nn.Module):
             _adapt_first_convolution(classifier, num_bands)
         self.stages, self.strides, self.widths = _stages(_blocks(classifier), num_bands)
 
-    def forward(self, images: Tensor) -> list[Tensor]:
-        """(B, bands, H, W) -> one (B, width, H / stride, W / stride) per stage."""
+    def forward(self, images: Tensor, run: Callable[[nn.Module, Tensor], Tensor] = _run_plainly) -> list[Tensor]:
+        """(B, bands, H, W) -> one (B, width, H / stride, W / stride) per stage, each applied by `run`."""
         features = [images]
         for stage in self.stages:
-            features.append(stage(features[-1]))
+            features.append(run(stage, features[-1]))
         return features[1:]
 
 

@@ -7,12 +7,12 @@ import numpy as np
 
 from trainable.atomic import check_parent
 from trainable.config import IGNORE_INDEX, InputError, TrainConfig
-from trainable.decode import read_header, read_image
+from trainable.decode import read_header
 from trainable.geo import read_geotransform
 from trainable.image_table import ImagePair, read_pairs
-from trainable.labels import mask_labels
 from trainable.point_export import PointRow, export_points, write_points_csv, write_points_geojson
 from trainable.points import Points, draw_points
+from trainable.store import decode_mask
 
 BLIND_STRATEGIES = ("uniform", "grid", "clustered")
 """Those that can place points before anything is known of an image's classes."""
@@ -62,8 +62,7 @@ def _points(pair: ImagePair, config: TrainConfig) -> Points:
     """The first points of the image's ranked list; of unknown class where there is no mask."""
     assert isinstance(config.points_per_image, int), "a number is asked for"
     if pair.mask:
-        grey, is_lossy = read_image(pair.mask, 1)
-        mask, _ = mask_labels(grey[..., 0], is_lossy, config.image_size)
+        mask, _ = decode_mask(pair.mask, config.image_size)
         return draw_points(mask, config.points_per_image, pair.image.name, config)
     blank = np.zeros((config.image_size, config.image_size), dtype=np.uint8)
     drawn = draw_points(blank, config.points_per_image, pair.image.name, config)

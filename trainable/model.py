@@ -109,13 +109,8 @@ class Segmenter(nn.Module):
         return F.linear(sampled, self.head.weight.flatten(1), self.head.bias)
 
     def _encode(self, images: Tensor) -> list[Tensor]:
-        if self.is_encoder_frozen:
-            with torch.no_grad():
-                return cast("list[Tensor]", self.encoder(images))
-        features = [images]
-        for stage in self.encoder.stages:
-            features.append(self._run(stage, features[-1]))
-        return features[1:]
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.is_encoder_frozen):
+            return cast("list[Tensor]", self.encoder(images, self._run))
 
     def _run(self, block: nn.Module, *inputs: Tensor | None) -> Tensor:
         """Applies a block; where memory is to be saved, its activations are dropped and computed again."""

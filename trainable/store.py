@@ -143,11 +143,20 @@ def decode_pair(pair: ImagePair, num_bands: int, image_size: int) -> tuple[Pixel
     """
     image, _ = read_image(pair.image, num_bands)
     if pair.mask:
-        mask, is_lossy = read_image(pair.mask, 1)
-        labels, facts = mask_labels(mask[..., 0], is_lossy, image_size)
+        labels, facts = decode_mask(pair.mask, image_size)
     else:
         labels, facts = point_labels(pair.points, (image.shape[0], image.shape[1]), image_size)
     return resize(image, (image_size, image_size)), labels, facts
+
+
+def decode_mask(path: Path, image_size: int) -> tuple[Pixels, LabelFacts]:
+    """The labels (H, W) uint8 that a mask file holds, of `image_size`.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    grey, is_lossy = read_image(path, 1)
+    return mask_labels(grey[..., 0], is_lossy, image_size)
 
 
 def band_sums(pixels: Pixels) -> BandSums:

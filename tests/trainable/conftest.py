@@ -22,6 +22,15 @@ WriteFolder = Callable[..., Path]
 SameResult = Callable[[Path, Path], None]
 
 
+@pytest.fixture
+def deterministic() -> Iterator[None]:
+    """Deterministic algorithms, and what was there before afterwards."""
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(before)
+
+
 @pytest.fixture(scope="session")
 def store_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Made landscapes: 4 scenes of 4 images of 32 px, split 8 / 4 / 4."""

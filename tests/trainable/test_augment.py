@@ -1,5 +1,4 @@
 import math
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -306,15 +305,7 @@ def test_nothing_is_read_back_from_the_device(config: TrainConfig) -> None:
     assert augment_points(positions, classes, SIDE, transforms)[0].device == meta
 
 
-@pytest.fixture
-def _deterministic() -> Iterator[None]:
-    before = torch.are_deterministic_algorithms_enabled()
-    torch.use_deterministic_algorithms(True)
-    yield
-    torch.use_deterministic_algorithms(before)
-
-
-@pytest.mark.usefixtures("_deterministic")
+@pytest.mark.usefixtures("deterministic")
 @both_levels
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 def test_images_come_out_the_same_and_channels_last(config: TrainConfig, memory_format: torch.memory_format) -> None:

@@ -1,6 +1,5 @@
 import itertools
 import math
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -197,14 +196,6 @@ def test_the_host_never_waits_for_the_device() -> None:
     assert all(torch.autograd.grad(loss, logits)[0].is_meta for loss in losses.values())
     with pytest.raises((RuntimeError, NotImplementedError)):
         losses["crf"].item()
-
-
-@pytest.fixture
-def deterministic() -> Iterator[None]:
-    before = torch.are_deterministic_algorithms_enabled()
-    torch.use_deterministic_algorithms(True)
-    yield
-    torch.use_deterministic_algorithms(before)
 
 
 NEEDS_CUDA = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
