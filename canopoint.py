@@ -10,6 +10,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from trainable.config import InputError, SyntheticConfig, TrainConfig, from_mapping
 
@@ -49,15 +50,16 @@ def validate(arguments: argparse.Namespace) -> int:
     from study.design import open_study
 
     work = prepare(open_study(arguments.study, arguments.set))
-    _say(f"{arguments.study}: valid; {len(work.index.pairs)} images, {len(work.trials)} trials")
+    _say(f"{arguments.study}: valid; {len(work.index.pairs)} images, {work.plan().num_trials} trials")
     return COMPLETE
 
 
 def plan(arguments: argparse.Namespace) -> int:
-    """Show what would run: cells, seeds, trials, expected time and GPU-hours."""
+    """Show what would run, what is reused, and the cost: trials of both phases, expected time and GPU-hours."""
     from cluster.preparation import prepare
     from cluster.progress import plan_text
-    from study.design import describe_plan, open_study
+    from study.design import open_study
+    from study.plan import describe_plan
 
     planned = prepare(open_study(arguments.study, arguments.set)).plan()
     _say(json.dumps(describe_plan(planned), indent=2) if arguments.format == "json" else plan_text(planned))
@@ -66,20 +68,63 @@ def plan(arguments: argparse.Namespace) -> int:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run what is missing of a study, then say what it found."""
-    from cluster.tuner import run_study
+    return _run(arguments)
+
+
+def confirm(arguments: argparse.Namespace) -> int:
+    """Confirm on fresh seeds without exploring: given cells, or the winners of a finished exploration."""
+    from study.design import open_study, read_cell
+
+    spec = open_study(arguments.study, arguments.set)
+    if not spec.confirm:
+        raise InputError(f"{arguments.study}: has no confirm section; add confirm: {{seeds: [100, 101, 102]}}")
+    return _run(arguments, confirm_alone=[read_cell(spec, text) for text in arguments.cell])
+
+
+def extend(arguments: argparse.Namespace) -> int:
+    """Add confirmation seeds at the scientific levels that the findings leave undecided, and run them."""
+    from cluster.extension import undecided_levels
     from study.design import open_study
 
-    outcome = run_study(open_study(arguments.study, arguments.set), _say)
-    for failure in outcome.failures:
-        _say(f"failed: {failure}")
-    for trial in outcome.diverged:
-        _say(f"diverged: {trial}")
-    for problem in outcome.mirror_problems:
-        _say(f"not in W&B: {problem}")
+    spec = open_study(arguments.study, arguments.set)
+    levels, seeds = undecided_levels(spec, arguments.seeds)
+    if not levels:
+        _say("the findings leave no level undecided: nothing to add")
+        return COMPLETE
+    _say(f"seeds {', '.join(map(str, seeds))} for {', '.join(levels)}")
+    return _run(arguments, extend_levels=list(levels.values()), extend_seeds=seeds)
+
+
+def status(arguments: argparse.Namespace) -> int:
+    """Show how a study stands, also while it runs; reads its files alone."""
+    from cluster.status import describe_status, read_status, status_text
+
+    found = read_status(arguments.study_folder)
+    _say(json.dumps(describe_status(found), indent=2) if arguments.format == "json" else status_text(found))
+    return COMPLETE
+
+
+def _run(arguments: argparse.Namespace, **wishes: Any) -> int:
+    from cluster.tuner import Wishes, run_study
+    from study.design import open_study
+
+    spec = open_study(arguments.study, arguments.set)
+    wanted = Wishes(address=arguments.address, accept_changes=arguments.accept_changes, **wishes)
+    outcome = run_study(spec, _say, wanted)
+    lines = {
+        "failed": outcome.failures,
+        "diverged": outcome.diverged,
+        "problem": outcome.problems,
+        "not in W&B": outcome.mirror_problems,
+    }
+    for label, texts in lines.items():
+        for text in texts:
+            _say(f"{label}: {text}")
     if not outcome.complete:
+        why = f"stopped by {outcome.stopped_by}; " if outcome.stopped_by else ""
         _say(
-            f"{outcome.num_missing} of {outcome.num_trials} trials are not done; the same command continues;"
-            f" {_program('canopoint')} analyze {_shown(outcome.folder)} reads the others"
+            f"{why}{outcome.num_missing} trials are still to run; the same command continues;"
+            f" {_program('canopoint')} analyze {_shown(outcome.folder)} reads what is done"
         )
         return INCOMPLETE
     _say("reading the W&B runs and comparing")
@@ -181,15 +226,27 @@ def _parser() -> argparse.ArgumentParser:
         return added
 
     command(init).add_argument("name", nargs="?", default="demo", help="a study of the catalog")
-    for function in (validate, plan, run):
+    for function in (validate, plan, run, confirm, extend):
         added = command(function)
         added.add_argument("study", help="a study file, or the name of one in the catalog")
         added.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as in training.epochs=2")
         if function is plan:
             added.add_argument("--format", choices=("table", "json"), default="table")
-    added = command(analyze)
-    added.add_argument("study_folder", type=Path, help="the study's folder, as in studies/demo")
-    added.add_argument("--format", choices=("table", "json"), default="table")
+        if function in (run, confirm, extend):
+            added.add_argument("--address", help="of a running Ray cluster to join (one of our own)")
+            added.add_argument(
+                "--accept-changes", action="store_true", help="go on although data or trainer are not as they were"
+            )
+        if function is confirm:
+            cell = "as in '{points_per_image: 50, learning_rate: 1e-3}'; repeat for more"
+            added.add_argument("--cell", action="append", default=[], metavar="LEVELS", help=cell)
+        if function is extend:
+            added.add_argument("--undecided", action="store_true", required=True, help="where the findings say so")
+            added.add_argument("--seeds", type=int, default=3, help="how many seeds to add (3)")
+    for function in (status, analyze):
+        added = command(function)
+        added.add_argument("study_folder", type=Path, help="the study's folder, as in studies/demo")
+        added.add_argument("--format", choices=("table", "json"), default="table")
     added = command(train)
     added.add_argument("file", type=Path, help="a training file, as in studies/demo/analysis/best.yaml")
     added.add_argument("--out", type=Path, default=Path("trained"), help="folder for the trained models")

@@ -4,34 +4,23 @@ from collections.abc import Iterator
 
 from analysis.findings import SCIENTIFIC, Arm, Caveat, FactorFinding, Findings
 from analysis.runs import StudyRuns
-from analysis.wording import level_text, words
+from analysis.study_terms import Range, is_number
+from analysis.wording import first_of, level_text, settings_text, words
 from trainable.config import DENSE
 
-MIN_SEEDS = 3
-"""Below this many seed blocks a caveat says that intervals are wide or missing."""
-
-UNCONFIRMED = "Unconfirmed: values read a bit too well, chosen on the same seeds and images; try fresh seeds."
-"""The winner's curse, for want of confirmation seeds; too well, not too high: of a loss, too low."""
+NEAR_END = 0.05
+"""A value within this share of its range's length from an end lies at the edge."""
 
 
 def find_caveats(runs: StudyRuns, findings: Findings) -> Iterator[Caveat]:
-    """Every reason to read the findings with care, but for what the balanced table left out."""
-    yield from _missing(runs, findings)
+    """Every reason to read the findings with care, but for what they lack (`shortfalls.py`)."""
     for factor in findings.factors:
         yield from _edge(factor, findings.recommended)
+    for name, searched in runs.search.ranges.items():
+        yield from _end_of_range(name, searched, findings.arms)
     yield from _no_spread(findings)
     yield from _still_improving(runs, findings)
     yield from _scope(runs, findings)
-
-
-def _missing(runs: StudyRuns, findings: Findings) -> Iterator[Caveat]:
-    if num := len(runs.excluded):
-        yield Caveat("excluded_runs", f"Left out: {num} run{'s' * (num > 1)}; the report lists each with its reason.")
-    if len(findings.seeds) < MIN_SEEDS:
-        few = "one seed gives no interval" if len(findings.seeds) == 1 else "two seeds give very wide intervals"
-        yield Caveat("few_seeds", f"Exploratory: {few}; run at least {MIN_SEEDS} seeds.")
-    for name in sorted(runs.parameters.keys() - {factor.name for factor in findings.factors}):
-        yield Caveat("not_comparable", f"Not compared: {words(name)}, whose levels never meet; complete the study.")
 
 
 def _edge(factor: FactorFinding, recommended: Arm) -> Iterator[Caveat]:
@@ -42,7 +31,7 @@ def _edge(factor: FactorFinding, recommended: Arm) -> Iterator[Caveat]:
     name, chosen = words(factor.name), recommended.parameters[factor.name]
     is_scientific = factor.role == SCIENTIFIC
     if is_scientific and factor.best_level == max(numbers):
-        best = f"{name} {level_text(factor.best_level)} has the best mean"
+        best = f"{name} {level_text(factor.best_level)} leads"
         yield Caveat("edge", f"Largest tried: {best}; a larger one may do better.")
     if is_scientific and chosen == min(numbers):
         yield Caveat(
@@ -54,6 +43,21 @@ def _edge(factor: FactorFinding, recommended: Arm) -> Iterator[Caveat]:
         yield Caveat("edge", f"Smallest tried: {name} {level_text(chosen)} is chosen; a smaller one may do better.")
 
 
+def _end_of_range(name: str, searched: Range, arms: list[Arm]) -> Iterator[Caveat]:
+    """Levels whose chosen value lies so near an end of the range that a better one may lie beyond."""
+    values = [(arm, arm.parameters[name]) for arm in arms]
+    inside = [(arm, value) for arm, value in values if is_number(value) and searched.low <= value <= searched.high]
+    near = {
+        # 0 ends the scale of every setting, not the search.
+        "Smallest": [each for each in inside if searched.place(each[1]) < NEAR_END and searched.low != 0],
+        "Largest": [each for each in inside if searched.place(each[1]) > 1 - NEAR_END],
+    }
+    for end, found in near.items():
+        if found:
+            texts = [f"{level_text(value)} at {settings_text(arm.scientific)}" for arm, value in found]
+            yield Caveat("edge", f"{end} searched: {words(name)} {first_of(texts, 1)} is chosen; widen the range.")
+
+
 def _no_spread(findings: Findings) -> Iterator[Caveat]:
     readings = findings.recommended.readings
     if len(readings) > 1 and len(set(readings)) == 1:
@@ -62,8 +66,7 @@ def _no_spread(findings: Findings) -> Iterator[Caveat]:
 
 def _still_improving(runs: StudyRuns, findings: Findings) -> Iterator[Caveat]:
     metric, sign = runs.objective["metric"], 1 if runs.objective["mode"] == "max" else -1
-    cell = findings.cell(findings.recommended.parameters)
-    epochs = runs.epochs[runs.epochs["run_id"].isin(cell.run_ids)]
+    epochs = runs.epochs[runs.epochs["run_id"].isin(findings.recommended.run_ids)]
     means = epochs.groupby("epoch")[metric].mean().sort_index().tolist()
     gain = sign * (means[-1] - means[-2]) if len(means) > 1 else 0.0
     if gain > runs.objective["margin"]:
@@ -74,7 +77,7 @@ def _still_improving(runs: StudyRuns, findings: Findings) -> Iterator[Caveat]:
 
 def _scope(runs: StudyRuns, findings: Findings) -> Iterator[Caveat]:
     """What the findings speak of, and what they do not."""
-    if runs.training[findings.cell(findings.recommended.parameters).trial_ids[0]].get("weights") == "none":
+    if runs.training[findings.recommended.trial_ids[0]].get("weights") == "none":
         yield Caveat("random_weights", "Random starting weights: pretrained ones may need other settings.")
     if runs.data.get("annotations") == "points":
         if (runs.data_config.get("annotations") or {}).get("negatives") == "sampled":
@@ -83,7 +86,5 @@ def _scope(runs: StudyRuns, findings: Findings) -> Iterator[Caveat]:
     if runs.data.get("source") == "synthetic":
         yield Caveat("made_data", "Made images (synthetic): nothing here is a statement about real forest.")
     if not findings.floors:
-        metric = runs.objective["metric"]
-        yield Caveat("no_floor", f"No floor for {metric}: whether a network is worth its cost is not checked.")
-    yield Caveat("unconfirmed", UNCONFIRMED)
+        yield Caveat("no_floor", f"No floor for {findings.metric}: whether a network is worth its cost is not checked.")
     yield Caveat("seeds_not_scenes", "Other scenes: no interval speaks of them; all stand on these images alone.")

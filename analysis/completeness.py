@@ -3,20 +3,22 @@
 A run is complete where all of this holds; the first rule that does not is the reason:
 1. its config has what the analysis needs, and without a `study.yaml` its own terms too (`study_terms.py`);
 2. it belongs to this study, and its trial to the plan as it stands (`trials.json`, where there is one);
-3. it ended, and well: an exit record with code 0, and no other state than "completed" in its summary;
-4. it has every epoch from 1 to `training.epochs` once;
-5. its metrics are numbers, and the objective is finite at every epoch that its rule reads;
-6. it equals the trial's own `metrics.jsonl`, where that is at hand, wall-clock times apart.
+3. it was not stopped early by a scheduler and did not diverge: both are results, but none to compare with;
+4. it ended, and well: an exit record with code 0, and no other state than "completed" in its summary;
+5. it has every epoch from 1 to `training.epochs` once;
+6. its metrics are numbers, and the objective is finite at every epoch that its rule reads; in a confirmation run, the
+   objective's counterpart on the test split is too, after the last epoch;
+7. it equals the trial's own `metrics.jsonl`, where that is at hand, wall-clock times apart.
 """
 
 import json
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-from analysis.study_terms import OWN_COLUMNS, StudyTerms, is_number, terms_problem
+from analysis.study_terms import CONFIRM, EXPLORE, OWN_COLUMNS, StudyTerms, is_number, on_test_split, terms_problem
 from analysis.wandb_runs import WandbRun
 
 CONFIG_TYPES: dict[str, type] = {
@@ -30,10 +32,13 @@ CONFIG_TYPES: dict[str, type] = {
 }
 """What a run's config must hold."""
 
+STOPPED, DIVERGED, INCOMPLETE = "stopped early", "diverged", "incomplete"
+"""Kinds of exclusion. The first two are results of the search, and as it should be; they begin their reasons."""
+
 Row = dict[str, Any]
 
 
-def exclusion(run: WandbRun, terms: StudyTerms, plan: list[str] | None, study_dir: Path) -> str:
+def exclusion(run: WandbRun, terms: StudyTerms, plan: Collection[str] | None, study_dir: Path) -> str:
     """The first rule that the run breaks; empty for a complete run.
 
     Args:
@@ -45,19 +50,36 @@ def exclusion(run: WandbRun, terms: StudyTerms, plan: list[str] | None, study_di
     rules: tuple[Callable[[], str], ...] = (
         lambda: _config_problem(run.config, terms),
         lambda: _membership_problem(run, terms.study, plan),
+        lambda: _early_end(run),
         lambda: _end_problem(run),
         lambda: _epochs_problem(run.history, run.config["training"]["epochs"]),
         lambda: _metrics_problem(run.history, terms),
         lambda: _objective_problem(run.history, terms),
+        lambda: _test_problem(run, terms),
         lambda: _mirror_problem(run.history, study_dir / "trials" / run.config["trial_id"] / "metrics.jsonl"),
     )
     return next((problem for rule in rules if (problem := rule())), "")
+
+
+def kind_of(reason: str) -> str:
+    """Of which kind an exclusion is, by its reason."""
+    return next((kind for kind in (STOPPED, DIVERGED) if reason.startswith(kind)), INCOMPLETE)
+
+
+def phase_of(run: WandbRun) -> str:
+    """The run's phase; runs of studies older than confirmation say none, and explored."""
+    return str(run.config.get("phase", EXPLORE))
 
 
 def objective_rows(rows: list[Row], terms: StudyTerms) -> list[Row]:
     """The rows that the objective's rule reads: the last epoch's, or all for the best."""
     ordered = sorted(rows, key=lambda row: int(row["epoch"]))
     return ordered[-1:] if terms.objective["at"] == "last" else ordered
+
+
+def last_row(rows: list[Row]) -> Row:
+    """The row of the last epoch, the only one with metrics of the test split; empty where there is none."""
+    return max(rows, key=lambda row: _whole(row.get("epoch")), default={})
 
 
 def metric_value(row: Row, name: str) -> float:
@@ -81,17 +103,29 @@ def _config_rules(config: dict[str, Any], terms: StudyTerms) -> Iterator[tuple[s
     yield "config.trial_id: must be 12 hex digits", bool(re.fullmatch("[0-9a-f]{12}", config["trial_id"]))
     yield "config.training.epochs: must be a whole number above 0", _whole(config["training"].get("epochs")) > 0
     yield "config.data.fingerprint: must be text", isinstance(config["data"].get("fingerprint"), str)
+    yield f"config.phase: must be {EXPLORE} or {CONFIRM}", config.get("phase", EXPLORE) in (EXPLORE, CONFIRM)
     for name in terms.parameters:
         level = config["training"].get(name, "")
         holds = is_number(level) or isinstance(level, str | bool)
         yield f"config.training.{name}: must be a number, text or true/false", holds
 
 
-def _membership_problem(run: WandbRun, study: str, plan: list[str] | None) -> str:
+def _membership_problem(run: WandbRun, study: str, plan: Collection[str] | None) -> str:
     for name in (run.config["study"], run.group):
         if name != study:
             return f"belongs to study {name!r:.80}"
     return "" if plan is None or run.config["trial_id"] in plan else "not part of the study as it stands"
+
+
+def _early_end(run: WandbRun) -> str:
+    state, num_epochs = run.summary.get("state"), run.config["training"]["epochs"]
+    if state == "stopped":
+        epoch = _whole(last_row(run.history).get("epoch"))
+        return f"{STOPPED} at epoch {epoch} of {num_epochs} by the scheduler: never compared with finished runs"
+    if state == "infeasible":
+        reason = f"{run.summary.get('reason') or ''}"[:200]
+        return reason if reason.startswith(DIVERGED) else f"{DIVERGED}: {reason}" if reason else DIVERGED
+    return ""
 
 
 def _end_problem(run: WandbRun) -> str:
@@ -135,6 +169,14 @@ def _objective_problem(rows: list[Row], terms: StudyTerms) -> str:
             state = value if metric in row else "missing"
             return f"objective {metric} is {state} at epoch {row['epoch']}"
     return ""
+
+
+def _test_problem(run: WandbRun, terms: StudyTerms) -> str:
+    if phase_of(run) != CONFIRM:
+        return ""
+    metric = on_test_split(terms.objective["metric"])
+    value = metric_value(last_row(run.history), metric)
+    return "" if math.isfinite(value) else f"confirms without a finite {metric} after its last epoch"
 
 
 def _mirror_problem(rows: list[Row], path: Path) -> str:

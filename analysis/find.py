@@ -1,54 +1,69 @@
 """StudyRuns -> Findings: what holds, by how much, how surely, and what to be careful about.
 
-Protocol: docs/SCIENCE.md, comparison. No fresh seeds confirm what is chosen yet, and a caveat says so.
+Protocol: docs/SCIENCE.md, comparison. They are those of confirmation where every level is confirmed.
 """
 
 from dataclasses import replace
 
+from analysis.arms import Confirmation, confirm, confirmed_arms, confirmed_cells, explored_arms, unconfirmed_levels
 from analysis.caveats import find_caveats
-from analysis.findings import Arm, CellFinding, FactorFinding, Findings, FloorFinding
-from analysis.grid import Grid, balance
-from analysis.levels import find_arms, nuisance_factors, scientific_factors
+from analysis.findings import Arm, FactorFinding, Findings, FloorFinding
+from analysis.grid import Exploration, explore
+from analysis.levels import nuisance_factors, scientific_factors
 from analysis.runs import StudyRuns
-from analysis.statistics import against_floor, best_index, mean_interval
+from analysis.shortfalls import find_shortfalls
+from analysis.statistics import against_floor, best_index
+from analysis.study_terms import CONFIRM, EXPLORE, metric_read
 from analysis.wording import floor_text, headline
+from trainable.config import InputError
 
 
 def find(runs: StudyRuns) -> Findings:
     """Draws every finding from a study's runs.
 
     Raises:
-        InputError: no run is complete, or two runs claim the same cell and seed.
+        InputError: no setting is complete, or two runs claim the same cell and seed.
     """
-    grid = balance(runs)
-    arms = find_arms(runs, grid)
-    scientific = scientific_factors(runs, arms)
+    exploration, confirmation = explore(runs), confirm(runs)
+    phase, arms = _arms(runs, exploration, confirmation)
+    metric = metric_read(runs.objective["metric"], phase)
+    scientific = scientific_factors(runs, arms, phase)
     recommended = _recommended_arm(runs, arms, scientific)
-    factors = scientific + nuisance_factors(runs, grid, recommended)
+    factors = scientific + nuisance_factors(runs, exploration, recommended)
     unsettled = [factor.name for factor in scientific or factors if factor.provisional]
-    provisional = bool(unsettled) or len(grid.seeds) == 1
+    provisional = bool(unsettled) or recommended.value.low is None
     findings = Findings(
         study=runs.study,
         objective=dict(runs.objective),
-        seeds=grid.seeds,
-        headline=headline(runs.objective["metric"], recommended, provisional, unsettled),
+        phase=phase,
+        metric=metric,
+        seeds=sorted({seed for arm in arms for seed in arm.seeds}),
+        headline=headline(metric, phase, recommended, provisional, unsettled),
         provisional=provisional,
         recommended=recommended,
         factors=factors,
-        floors=_floors(runs, recommended),
+        floors=_floors(runs, metric, recommended),
         arms=arms,
-        cells=_cells(grid),
-        caveats=grid.caveats,
+        cells=[exploration.explored.finding(row) for row in range(len(exploration.explored.cells))],
+        confirmed=confirmed_cells(runs, confirmation, arms),
+        caveats=[],
         excluded=[list(item) for item in runs.excluded],
     )
-    return replace(findings, caveats=[*grid.caveats, *find_caveats(runs, findings)])
+    caveats = [*find_shortfalls(runs, findings, exploration, confirmation), *find_caveats(runs, findings)]
+    return replace(findings, caveats=caveats)
 
 
-def _cells(grid: Grid) -> list[CellFinding]:
-    return [
-        CellFinding(grid.named(cell), mean_interval(grid.values[i]), grid.trial_ids[i], grid.run_ids[i])
-        for i, cell in enumerate(grid.cells)
-    ]
+def _arms(runs: StudyRuns, exploration: Exploration, confirmation: Confirmation) -> tuple[str, list[Arm]]:
+    """The phase that carries the findings, and its arms."""
+    if confirmation.test.cells and not unconfirmed_levels(runs, exploration, confirmation):
+        return CONFIRM, confirmed_arms(runs, exploration, confirmation)
+    arms = explored_arms(runs, exploration)
+    if not arms:
+        raise InputError(
+            f"study {runs.study}: no setting has a complete run at every seed; run the study again to complete it, or"
+            f" give it settings that neither diverge nor are stopped"
+        )
+    return EXPLORE, arms
 
 
 def _recommended_arm(runs: StudyRuns, arms: list[Arm], factors: list[FactorFinding]) -> Arm:
@@ -58,15 +73,21 @@ def _recommended_arm(runs: StudyRuns, arms: list[Arm], factors: list[FactorFindi
     return matching[best_index([arm.value.value for arm in matching], runs.objective["mode"])]
 
 
-def _floors(runs: StudyRuns, arm: Arm) -> list[FloorFinding]:
-    """The recommended arm against every floor that knows the objective's metric, and against the known results."""
-    metric, mode = runs.objective["metric"], runs.objective["mode"]
+def _floors(runs: StudyRuns, metric: str, arm: Arm) -> list[FloorFinding]:
+    """The recommended arm against every floor that knows the metric that was read, and against the known results."""
+    mode, known = runs.objective["mode"], runs.objective.get("references", {})
     floors = {name: float(scores[metric]) for name, scores in runs.data.get("floors", {}).items() if metric in scores}
-    floors |= {name: float(value) for name, value in runs.objective.get("references", {}).items()}
+    floors |= {name: float(value) for name, value in known.items()}
     verdicts = {name: against_floor(arm.value, floor, mode) for name, floor in floors.items()}
+    measured = {name: "known result" if name in known else metric for name in floors}
     return [
         FloorFinding(
-            name, floor, arm.value, verdicts[name], arm.run_ids, floor_text(name, floor, metric, arm, verdicts[name])
+            name,
+            floor,
+            arm.value,
+            verdicts[name],
+            arm.run_ids,
+            floor_text(name, floor, measured[name], arm, verdicts[name]),
         )
         for name, floor in floors.items()
     ]

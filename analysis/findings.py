@@ -7,8 +7,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from analysis.statistics import Estimate
+from analysis.study_terms import CONFIRM
 
-SCHEMA_VERSION = "2"
+SCHEMA_VERSION = "3"
 """Of findings.json. Raise it with every change that a reader of the file would notice."""
 
 SCIENTIFIC, NUISANCE = "scientific", "nuisance"
@@ -17,31 +18,53 @@ SCIENTIFIC, NUISANCE = "scientific", "nuisance"
 
 @dataclass(frozen=True)
 class CellFinding:
-    """One cell, over the seed blocks used; `trial_ids` and `run_ids` in the order of `Findings.seeds`."""
+    """One cell at the seeds that it has.
+
+    Attributes:
+        parameters: the cell.
+        value: mean over its seeds: of an explored cell by the objective, of a confirmed one on the test split.
+        seeds: (num_seeds,) ascending.
+        readings: (num_seeds,)
+        trial_ids: (num_seeds,)
+        run_ids: (num_seeds,)
+        difference: of a confirmed cell to the arm of its level; None where it is the arm.
+    """
 
     parameters: dict[str, Any]
     value: Estimate
+    seeds: list[int]
+    readings: list[float]
     trial_ids: list[str]
     run_ids: list[str]
+    difference: Estimate | None = None
 
 
 @dataclass(frozen=True)
 class Arm:
-    """One combination of scientific levels at its nuisance setting of the best mean over all seeds: one cell.
+    """One combination of scientific levels at one nuisance setting, of the best mean in exploration: one cell.
 
     Attributes:
         scientific: the scientific levels.
         parameters: those and the nuisance setting; of the recommended arm, this is what is exported.
-        value: the cell's mean over seeds, a little flattered: the same seeds chose the setting.
-        readings: (num_seeds,) the cell's values, in the order of `Findings.seeds`.
+        value: the cell's mean over seeds, by `Findings.metric`; of explored runs, a little flattered, as the same seeds
+            chose the setting.
+        seeds: (num_seeds,) ascending; those of the runs that are read.
+        readings: (num_seeds,) the cell's values.
+        trial_ids: (num_seeds,) the trials they were read from.
         run_ids: (num_seeds,) the runs they were read from.
+        explored: of a confirmed arm, what exploration had read by the objective; None where the cell was not explored.
+        val: of a confirmed arm, what its confirmation runs read by the objective.
     """
 
     scientific: dict[str, Any]
     parameters: dict[str, Any]
     value: Estimate
+    seeds: list[int]
     readings: list[float]
+    trial_ids: list[str]
     run_ids: list[str]
+    explored: Estimate | None = None
+    val: Estimate | None = None
 
 
 @dataclass(frozen=True)
@@ -50,9 +73,10 @@ class LevelFinding:
 
     Attributes:
         level: the level itself.
-        value: mean over seeds.
-        readings: (num_seeds,) in the order of `Findings.seeds`.
-        difference: to the level with the best mean; None for that level.
+        value: mean over its seeds.
+        seeds: (num_seeds,) ascending.
+        readings: (num_seeds,)
+        difference: to the leading level, on the seeds that both have; None for that level.
         verdict: best; enough, not enough or undecided; as good, worse or undecided where the factor is nuisance.
         rivals: levels that may yet be better by more than the margin.
         run_ids: the runs behind it.
@@ -61,6 +85,7 @@ class LevelFinding:
 
     level: Any
     value: Estimate
+    seeds: list[int]
     readings: list[float]
     difference: Estimate | None
     verdict: str
@@ -71,10 +96,11 @@ class LevelFinding:
 
 @dataclass(frozen=True)
 class FactorFinding:
-    """All levels of one factor. `provisional`: no level but the best got a verdict, so nothing is settled."""
+    """All levels of one factor, by `metric`. `provisional`: no level but the best got a verdict: nothing is settled."""
 
     name: str
     role: str
+    metric: str
     best_level: Any
     recommended_level: Any
     provisional: bool
@@ -104,10 +130,21 @@ class Caveat:
 
 @dataclass(frozen=True)
 class Findings:
-    """Everything that the study shows; seeds ascending."""
+    """Everything that the study shows.
+
+    Attributes:
+        phase: confirm, where confirmed runs carry the findings; else explore.
+        metric: what arms, scientific factors and floors are read by: the objective, or its counterpart on test.
+        seeds: ascending; those of the arms. Not every arm needs to have each.
+        cells: every explored cell, by the objective.
+        confirmed: every confirmed cell, on the test split, also where the findings are still those of exploration.
+        excluded: (run id, reason).
+    """
 
     study: str
     objective: dict[str, Any]
+    phase: str
+    metric: str
     seeds: list[int]
     headline: str
     provisional: bool
@@ -116,13 +153,24 @@ class Findings:
     floors: list[FloorFinding]
     arms: list[Arm]
     cells: list[CellFinding]
+    confirmed: list[CellFinding]
     caveats: list[Caveat]
     excluded: list[list[str]]
 
     def cell(self, parameters: dict[str, Any]) -> CellFinding:
-        """The cell with exactly these levels."""
+        """The explored cell with exactly these levels."""
         (cell,) = (cell for cell in self.cells if cell.parameters == parameters)
         return cell
+
+    @property
+    def is_confirmed(self) -> bool:
+        """Whether fresh seeds and the test split carry the findings."""
+        return self.phase == CONFIRM
+
+    @property
+    def scientific(self) -> list[FactorFinding]:
+        """The factors that the study is about."""
+        return [factor for factor in self.factors if factor.role == SCIENTIFIC]
 
     def floors_not_beaten(self) -> list[FloorFinding]:
         """Floors that the recommended configuration does not beat for sure: the first thing that a reader must know."""

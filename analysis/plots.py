@@ -20,10 +20,10 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from analysis.findings import SCIENTIFIC, FactorFinding, Findings
+from analysis.findings import NUISANCE, Arm, FactorFinding, Findings
 from analysis.grid import level_order
 from analysis.runs import StudyRuns
-from analysis.wording import level_text, words
+from analysis.wording import level_text, num_seeds_text, words
 
 WIDTH = 4.8  # inches
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -60,10 +60,9 @@ class Plot:
 
 def draw(runs: StudyRuns, findings: Findings) -> list[Plot]:
     """Every figure that the study's factors allow, in reading order."""
-    scientific = [factor for factor in findings.factors if factor.role == SCIENTIFIC]
-    plots = [_level_plot(findings, factor) for factor in scientific]
+    plots = [_level_plot(findings, factor) for factor in findings.scientific]
     plots.append(_curve_plot(runs, findings))
-    nuisance = [name for name in findings.recommended.parameters if name not in findings.recommended.scientific]
+    nuisance = [factor.name for factor in findings.factors if factor.role == NUISANCE]
     if len(nuisance) >= 2:
         plots.append(_map_plot(findings, nuisance[0], nuisance[1]))
     return plots
@@ -71,13 +70,14 @@ def draw(runs: StudyRuns, findings: Findings) -> list[Plot]:
 
 def _level_plot(findings: Findings, factor: FactorFinding) -> Plot:
     """The objective by level: a dot a seed, mean and t interval, floors as labelled lines."""
-    metric, name = findings.objective["metric"], words(factor.name)
+    metric, name = findings.metric, words(factor.name)
+    seeds = num_seeds_text([level.value for level in factor.levels])
     seen = "; ".join(f"{level_text(level.level)}: {level.value.text()}" for level in factor.levels)
     floors = "".join(f" Floor, {words(floor.name)}: {floor.floor:.3f}." for floor in findings.floors)
     return Plot(
         _file_name(f"levels_{factor.name}"),
         f"{metric} by {name}",
-        f"Dots: seeds. Discs and bars: mean and 95 % interval over {len(findings.seeds)} seeds. {seen}.{floors}",
+        f"Dots: seeds. Discs and bars: mean and 95 % interval over {seeds}. {seen}.{floors}",
         _svg(3.2, lambda figure: _draw_levels(figure.add_subplot(), findings, factor)),
     )
 
@@ -100,7 +100,7 @@ def _draw_levels(axes: Axes, findings: Findings, factor: FactorFinding) -> None:
     axes.set_xticks(positions, [level_text(level.level) for level in factor.levels])
     axes.set_xlim(positions.min() - 0.1 * span, positions.max() + 0.1 * span)
     axes.set_xlabel(words(factor.name) + (" (log scale)" if _is_log([level.level for level in factor.levels]) else ""))
-    axes.set_ylabel(findings.objective["metric"])
+    axes.set_ylabel(findings.metric)
     axes.grid(axis="x", visible=False)
 
 
@@ -108,13 +108,13 @@ def _curve_plot(runs: StudyRuns, findings: Findings) -> Plot:
     """The objective's metric by epoch for each scientific level at its chosen setting."""
     metric = findings.objective["metric"]
     ends = "; ".join(
-        f"{_arm_label(arm.parameters, arm.scientific)}: {findings.cell(arm.parameters).value.value:.3f}"
-        for arm in findings.arms
+        f"{_arm_label(arm.parameters, arm.scientific)}: {(arm.val or arm.value).value:.3f}" for arm in findings.arms
     )
+    seeds = "fresh seeds" if findings.is_confirmed else "seeds"
     return Plot(
         "learning_curves",
         f"{metric} by epoch",
-        f"Thin lines: seeds. Thick lines: their mean, at each level's chosen setting. Reached: {ends}.",
+        f"Thin lines: {seeds}. Thick lines: their mean, at each level's chosen setting. Reached: {ends}.",
         _svg(3.2, lambda figure: _draw_curves(figure.add_subplot(), runs, findings)),
     )
 
@@ -122,8 +122,9 @@ def _curve_plot(runs: StudyRuns, findings: Findings) -> Plot:
 def _draw_curves(axes: Axes, runs: StudyRuns, findings: Findings) -> None:
     metric = findings.objective["metric"]
     for i, arm in enumerate(findings.arms):
-        run_ids = findings.cell(arm.parameters).run_ids
-        table = runs.epochs[runs.epochs["run_id"].isin(run_ids)].pivot(index="epoch", columns="run_id", values=metric)
+        table = runs.epochs[runs.epochs["run_id"].isin(arm.run_ids)].pivot(
+            index="epoch", columns="run_id", values=metric
+        )
         epochs, curves = table.index.to_numpy(), table.to_numpy(dtype=np.float64)
         style: dict[str, Any] = {"color": COLOURS[i % len(COLOURS)], "linestyle": LINE_STYLES[i % len(LINE_STYLES)]}
         marker = "o" if len(epochs) == 1 else ""
@@ -145,23 +146,25 @@ def _arm_label(parameters: dict[str, Any], scientific: dict[str, Any]) -> str:
 def _map_plot(findings: Findings, across: str, down: str) -> Plot:
     """One map of two nuisance factors for every scientific level."""
     metric = findings.objective["metric"]
-    best = "; ".join(_arm_label(arm.parameters, arm.scientific) for arm in findings.arms)
-    num_rows = ceil(len(findings.arms) / 2)
+    chosen = "; ".join(_arm_label(arm.parameters, arm.scientific) for arm in _explored(findings))
+    arms = _explored(findings)
+    num_rows = ceil(len(arms) / 2)
     num_levels = len({cell.parameters[down] for cell in findings.cells})
     return Plot(
         _file_name(f"map_{across}_{down}"),
         f"{metric} by {words(across)} and {words(down)}",
-        f"Means over seeds, on one colour scale; the best of each map is framed. Best: {best}.",
+        f"Means over exploration seeds, on one colour scale; the best of each map is framed. Chosen: {chosen}.",
         _svg(num_rows * (0.75 + 0.34 * num_levels) + 0.3, lambda figure: _draw_maps(figure, findings, across, down)),
     )
 
 
 def _draw_maps(figure: Figure, findings: Findings, across: str, down: str) -> None:
-    maps = [_means(findings, arm.scientific, across, down) for arm in findings.arms]
+    arms = _explored(findings)
+    maps = [_means(findings, arm.scientific, across, down) for arm in arms]
     scale = Normalize(min(np.nanmin(m) for m in maps), max(np.nanmax(m) for m in maps))
     num_columns = min(2, len(maps))
     grid = figure.subplots(ceil(len(maps) / num_columns), num_columns, squeeze=False).ravel()
-    for axes, arm, means in zip(grid, findings.arms, maps, strict=False):
+    for axes, arm, means in zip(grid, arms, maps, strict=False):
         axes.set_title(_arm_label(arm.scientific, arm.scientific), fontsize=9)
         _draw_map(axes, means, scale, _best_cell(means, findings.objective["mode"]))
         axes.set_xticks(np.arange(means.shape[1]) + 0.5, [level_text(level) for level in _levels(findings, across)])
@@ -170,6 +173,11 @@ def _draw_maps(figure: Figure, findings: Findings, across: str, down: str) -> No
         axes.set_ylabel(words(down))
     for axes in grid[len(maps) :]:
         axes.set_visible(False)
+
+
+def _explored(findings: Findings) -> list[Arm]:
+    """The arms whose level was explored; a cell given by hand may be confirmed at any other."""
+    return [arm for arm in findings.arms if any(c.parameters.items() >= arm.scientific.items() for c in findings.cells)]
 
 
 def _draw_map(axes: Axes, means: NDArray[np.float64], scale: Normalize, best: tuple[int, int]) -> None:

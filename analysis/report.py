@@ -15,28 +15,23 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
-from analysis.findings import Findings, LevelFinding
+from analysis.findings import CellFinding, FactorFinding, Findings, LevelFinding
 from analysis.plots import FIGURE_NAME, Plot, draw
+from analysis.protocol import data_rows, method_text, protocol_rows, split_rows
 from analysis.runs import StudyRuns
-from analysis.wording import INTERVALS_MEAN, level_text, listed, rivals_text, words
+from analysis.study_terms import on_test_split
+from analysis.wording import (
+    INTERVALS_MEAN,
+    confirmation_text,
+    level_text,
+    num_seeds_text,
+    rivals_text,
+    settings_text,
+    words,
+)
 from trainable.atomic import write_atomically
 
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
-
-METHOD = (
-    "A seed is a block: the same draw of points, the same starting weights and the same image order in every cell, so"
-    " that differences are paired by seed. Each level of a scientific factor, such as the point count, is read at its"
-    " own other settings of the best mean over all seeds. Intervals are Student's t, nominally 95 %; those of"
-    " differences hold for all pairs of levels of a factor together (Bonferroni). Settings are chosen and measured on"
-    " the same seeds and validation images, so the values read somewhat too well; fresh seeds would tell by how much."
-    " In simulated studies of two counts, with equal noise, 3 to 8 seeds and up to six settings tied at a count,"
-    " nominal 95 % intervals of the difference miss in 1 to 9 % of studies (5 % nominal): least where both counts have"
-    " ties, most where one has a clear winner and the other six ties. In that worst case a count that truly lies one"
-    " margin behind is wrongly called enough in at most 9 %. Beyond that it gets worse: 13 % where the tied settings"
-    " also have all the noise, 15 % with 16 ties. So it stands until confirmation seeds exist."
-)
-
-Rows = list[tuple[str, str]]
 
 
 def write_report(study_dir: Path, runs: StudyRuns, findings: Findings) -> dict[str, Path]:
@@ -69,75 +64,35 @@ def _remove_stale(figures: Path, fresh: set[str]) -> None:
             path.unlink()
 
 
-# What both reports show ----------------------------------------------------------------------------------------------
-
-
-def _data_rows(runs: StudyRuns) -> Rows:
-    data = runs.data
-    classes = ", ".join(map(str, data.get("class_names", [])))
-    return [
-        ("Source", str(data.get("source", "unknown"))),
-        ("Images", f"{data.get('num_images', 'unknown')} used of {data.get('num_images_available', 'unknown')}"),
-        ("Scenes", str(data.get("num_scenes", "unknown"))),
-        ("Image size", f"{data.get('image_size', 'unknown')} pixels a side"),
-        ("Classes", classes or "unknown"),
-        ("Labels", "points that people made" if data.get("annotations") == "points" else "masks"),
-        ("Fingerprint", str(data.get("fingerprint", "unknown"))),
-        *(("To be known", str(warning)) for warning in data.get("warnings", [])),
-    ]
-
-
-def _split_rows(runs: StudyRuns) -> list[tuple[str, str, str, str]]:
-    """(split, number of images, forest share, scenes)."""
-    shares = runs.data.get("forest_share", {})
+def _confirmation_rows(findings: Findings) -> list[tuple[str, str, str, str]]:
+    """(level, what exploration had read, the same on fresh seeds, the test split on fresh seeds)."""
     return [
         (
-            name,
-            str(split.get("num_images", "unknown")),
-            f"{shares[name]:.3f}" if name in shares else "unknown",
-            ", ".join(map(str, split.get("scenes", []))),
+            settings_text(arm.scientific),
+            arm.explored.text() if arm.explored else "not explored",
+            arm.val.text() if arm.val else "",
+            arm.value.text(),
         )
-        for name, split in runs.data.get("splits", {}).items()
+        for arm in findings.arms
+        if findings.is_confirmed
     ]
 
 
-def _protocol_rows(runs: StudyRuns, findings: Findings) -> Rows:
-    objective = runs.objective
-    goal = "larger is better" if objective["mode"] == "max" else "smaller is better"
-    trial_id = findings.cell(findings.recommended.parameters).trial_ids[0]
-    varied = {*runs.parameters, "seed"}
-    fixed = {name: value for name, value in runs.training[trial_id].items() if name not in varied}
-    minutes = float(runs.trials["time_s"].sum()) / 60
+def _cell_rows(cells: list[CellFinding]) -> list[tuple[str, str, str, str]]:
+    """(cell, mean, difference to the confirmed cell that is read at its level, runs)."""
     return [
-        ("Objective", f"{objective['metric']} at the {objective['at']} epoch; {goal}"),
-        ("Margin", f"{objective['margin']:.3f}: a smaller difference is called negligible"),
-        ("Seeds", listed(findings.seeds)),
         (
-            "Runs",
-            f"{len(findings.cells)} cells at {len(findings.seeds)} seeds; {minutes:.1f} minutes of training in all",
-        ),
-        *_points_rows(runs, findings),
-        ("Same in all runs", ", ".join(f"{words(name)} {level_text(value)}" for name, value in fixed.items())),
+            settings_text(cell.parameters),
+            cell.value.text(),
+            cell.difference.text("+") if cell.difference else "",
+            ", ".join(cell.run_ids),
+        )
+        for cell in cells
     ]
 
 
-def _points_rows(runs: StudyRuns, findings: Findings) -> Rows:
-    """What the annotations really held, for each scientific level, as a mean over its runs."""
-    if "points/per_image" not in runs.epochs:
-        return []
-    texts = []
-    for arm in findings.arms:
-        means = runs.epochs[runs.epochs["run_id"].isin(arm.run_ids)].mean(numeric_only=True)
-        texts.append(
-            f"{_parameters_text(arm.scientific) or 'all runs'}: {means['points/per_image']:.6g} an image"
-            f" (fewest {means['points/fewest']:.6g}), {means['points/forest_share']:.1%} forest,"
-            f" {means['points/images_of_one_class']:.6g} images with one class alone"
-        )
-    return [("Labels obtained", "; ".join(texts))]
-
-
-def _parameters_text(parameters: dict[str, Any]) -> str:
-    return ", ".join(f"{words(name)} {level_text(level)}" for name, level in parameters.items())
+def _caption(factor: FactorFinding) -> str:
+    return f"{factor.metric} by {words(factor.name)}, {num_seeds_text([level.value for level in factor.levels])}"
 
 
 # The files -----------------------------------------------------------------------------------------------------------
@@ -147,15 +102,19 @@ def _html(runs: StudyRuns, findings: Findings, plots: list[Plot]) -> str:
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters.update(level=level_text, words=words, parameters=_parameters_text, rivals=rivals_text)
+    environment.filters.update(level=level_text, words=words, rivals=rivals_text, caption=_caption)
     template = resources.files("analysis").joinpath("report.html.j2").read_text(encoding="utf-8")
     return environment.from_string(template).render(
         findings=findings,
         figures=[(plot, _inline(plot)) for plot in plots],
-        data=_data_rows(runs),
-        splits=_split_rows(runs),
-        protocol=_protocol_rows(runs, findings),
-        method=METHOD,
+        data=data_rows(runs),
+        splits=split_rows(runs),
+        protocol=protocol_rows(runs, findings),
+        confirmation=_confirmation_rows(findings),
+        confirmation_text=confirmation_text(findings),
+        confirmed=_cell_rows(findings.confirmed),
+        explored=_cell_rows(findings.cells),
+        method=method_text(runs, findings),
         intervals_mean=INTERVALS_MEAN,
     )
 
@@ -184,19 +143,32 @@ def _markdown(runs: StudyRuns, findings: Findings, plots: list[Plot]) -> str:
     parts += [*(f"**{_md(floor.text)}**" for floor in findings.floors_not_beaten()), "## Findings"]
     for factor in findings.factors:
         rows = [_md_level(level, factor.best_level) for level in factor.levels]
-        head = (words(factor.name), "verdict", "mean", f"difference to {level_text(factor.best_level)}")
+        head = (words(factor.name), "verdict", factor.metric, f"difference to {level_text(factor.best_level)}")
         parts += [_md(factor.text), _md_table(head, rows)]
-    parts += [_md(INTERVALS_MEAN), *(_md(floor.text) for floor in findings.floors), "## Figures"]
+    parts += [_md(INTERVALS_MEAN), *(_md(floor.text) for floor in findings.floors), *_md_confirmation(findings)]
+    parts += ["## Figures"]
     parts += [f"![{_md(plot.title)}](figures/{plot.name}.svg)\n\n{_md(plot.text)}" for plot in plots]
     parts += ["## Read with care", "\n".join(f"- {_md(caveat.text)}" for caveat in findings.caveats)]
-    parts += ["## Data", _md_table(("", ""), _data_rows(runs))]
-    parts += [_md_table(("split", "images", "forest share", "scenes"), _split_rows(runs))]
-    parts += ["## Protocol", _md_table(("", ""), _protocol_rows(runs, findings)), _md(METHOD)]
-    cells = [(_parameters_text(cell.parameters), cell.value.text(), ", ".join(cell.run_ids)) for cell in findings.cells]
-    parts += ["## Runs", _md_table(("cell", findings.objective["metric"], "runs"), cells)]
+    parts += ["## Data", _md_table(("", ""), data_rows(runs))]
+    parts += [_md_table(("split", "images", "forest share", "scenes"), split_rows(runs))]
+    parts += ["## Protocol", _md_table(("", ""), protocol_rows(runs, findings)), _md(method_text(runs, findings))]
+    explored = [(cell, mean, run_ids) for cell, mean, _, run_ids in _cell_rows(findings.cells)]
+    parts += ["## Runs", _md_table(("explored cell", findings.objective["metric"], "runs"), explored)]
     if findings.excluded:
         parts += [_md_table(("left out", "reason"), [tuple(item) for item in findings.excluded])]
     return "\n\n".join(parts) + "\n"
+
+
+def _md_confirmation(findings: Findings) -> list[str]:
+    if not findings.confirmed:
+        return []
+    val, test = findings.objective["metric"], on_test_split(findings.objective["metric"])
+    parts = ["## Confirmation"]
+    if findings.is_confirmed:
+        head = ("level", f"explored: {val}", f"fresh seeds: {val}", f"fresh seeds: {test}")
+        parts += [_md(confirmation_text(findings)), _md_table(head, _confirmation_rows(findings))]
+    head = ("confirmed cell", test, "difference to the one that is read at its level", "runs")
+    return [*parts, _md_table(head, _cell_rows(findings.confirmed))]
 
 
 def _md_level(level: LevelFinding, best_level: Any) -> tuple[str, str, str, str]:

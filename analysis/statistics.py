@@ -3,7 +3,9 @@
 Population: every interval speaks of *seeds*. It says where the mean would lie if the points were drawn again, the
 network started again and the images shuffled again, on the very same images and split. It says nothing about other
 scenes. Seeds are few, so intervals are Student's t: a percentile bootstrap over 3 seeds covers 76 % where it claims 95.
-They hold as claimed for values named beforehand; `levels.py` says what choosing settings on the same seeds costs.
+They hold as claimed for values named beforehand; `arms.py` says what choosing settings on the same seeds costs.
+
+A level may lack a seed that others have: NaN stands there. Two levels are compared on the seeds that both have.
 """
 
 from collections.abc import Hashable, Mapping, Sequence
@@ -30,7 +32,7 @@ class Estimate:
         value: the mean, in the metric's own unit.
         low: lower end; None where one seed gives no interval.
         high: upper end; None likewise.
-        num_seeds: seed blocks behind the mean.
+        num_seeds: seed blocks behind the mean; 0 for a difference of two levels that share no seed.
         confidence: coverage of this one interval, in (0, 1).
     """
 
@@ -76,27 +78,35 @@ def paired_difference(values: ArrayLike, reference: ArrayLike, confidence: float
     """Mean of values - reference, paired by seed, with its t interval. Population: seeds, not scenes.
 
     Args:
-        values: (num_seeds,) one number per seed.
+        values: (num_seeds,) one number per seed; NaN where there is none.
         reference: (num_seeds,) the same seeds in the same order.
         confidence: coverage, in (0, 1).
 
+    Returns:
+        The estimate over the seeds that both have; where there are none, the difference of the means, without interval.
+
     Raises:
-        ValueError: the two do not pair, or a value is not finite.
+        ValueError: the two do not pair, one has no value at all, or a value is infinite.
     """
     first, second = np.asarray(values, dtype=np.float64), np.asarray(reference, dtype=np.float64)
     if first.shape != second.shape:
         raise ValueError(f"paired values need the same seeds, got shapes {first.shape} and {second.shape}")
-    return mean_interval(first - second, confidence)
+    shared = ~(np.isnan(first) | np.isnan(second))
+    if shared.any():
+        return mean_interval((first - second)[shared], confidence)
+    means = [mean_interval(row[~np.isnan(row)]).value for row in (first, second)]
+    return Estimate(means[0] - means[1], None, None, 0, confidence)
 
 
 def paired_family(table: ArrayLike, confidence: float = CONFIDENCE) -> dict[tuple[int, int], Estimate]:
     """All paired differences among k levels, simultaneous. Population: seeds, not scenes.
 
     Bonferroni over all k (k - 1) / 2 pairs, not over k - 1: the level that the others are held against, the best one,
-    is chosen from the same data, and only the whole family stays right whichever it is.
+    is chosen from the same data, and only the whole family stays right whichever it is. Each pair has the degrees of
+    freedom of the seeds that both levels have.
 
     Args:
-        table: (k, num_seeds) one row a level, one column a seed block.
+        table: (k, num_seeds) one row a level, one column a seed block; NaN where a level lacks a seed.
         confidence: probability that *all* intervals of the family hold, in (0, 1).
 
     Returns:
@@ -112,6 +122,22 @@ def best_index(means: ArrayLike, mode: Mode) -> int:
     """Index of the best mean; the first of equals (to 12 digits), so order the levels with the cheapest first."""
     array = np.asarray(means, dtype=np.float64).round(12)
     return int(array.argmax() if mode == "max" else array.argmin())
+
+
+def leader(num_levels: int, family: Mapping[tuple[int, int], Estimate], mode: Mode) -> int:
+    """The level that no other one beats on the seeds that the two share: of levels with equal seeds, the best mean.
+
+    Not simply the best mean: levels with other seeds differ by those seeds too. Should each level be beaten by some
+    other one, it is the one that is beaten by least; of equals (to 12 digits), the first.
+
+    Args:
+        num_levels: at least 1.
+        family: of `paired_family`.
+        mode: whether large or small is good.
+    """
+    sign = 1 if mode == "max" else -1
+    leads = [[sign * family[i, j].value for j in range(num_levels) if j != i] for i in range(num_levels)]
+    return best_index([min(lead, default=0.0) for lead in leads], "max")
 
 
 def balanced_rows(keys: Sequence[Sequence[Hashable]], factor: int, levels: Sequence[Hashable]) -> list[list[int]]:

@@ -5,17 +5,54 @@ parameter of what was a fixed setting, analyses the same runs anew without train
 were copied there is no `study.yaml`; then the runs' own configs count, and must agree.
 """
 
+import itertools
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from math import log
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from analysis.wandb_runs import WandbRun
-from study.spec import load_study
+from study.spec import StudySpec, load_study
 from trainable.config import InputError
 
-OWN_COLUMNS = ("run_id", "trial_id", "seed", "epoch", "objective", "time_s")
+EXPLORE, CONFIRM = "explore", "confirm"
+"""The phases. Exploration chooses settings; confirmation runs them again, on fresh seeds, and opens the test split."""
+
+OWN_COLUMNS = ("run_id", "trial_id", "seed", "phase", "state", "epoch", "objective", "test", "time_s")
 """Columns of the tables of runs that no parameter and no metric may be named after (but for the metric `epoch`)."""
+
+
+@dataclass(frozen=True)
+class Range:
+    """The numbers from `low` to `high` that a parameter was searched in."""
+
+    low: float
+    high: float
+    is_log: bool
+
+    def place(self, value: float) -> float:
+        """Where a value lies on the range's own scale: 0 at `low`, 1 at `high`."""
+        if self.is_log:
+            return log(value / self.low) / log(self.high / self.low)
+        return (value - self.low) / (self.high - self.low)
+
+
+@dataclass(frozen=True)
+class SearchTerms:
+    """How the study file has settings searched and confirmed; nothing of all that where there is no study file.
+
+    Attributes:
+        is_grid: every setting is tried at every scientific level, so that cells that are missing are a gap.
+        ranges: parameter -> range, of those that have one in place of levels.
+        levels: every scientific level, as name -> level.
+        confirm_seeds: the seeds of confirmation; none where none is declared.
+    """
+
+    is_grid: bool = True
+    ranges: dict[str, Range] = field(default_factory=dict)
+    levels: list[dict[str, Any]] = field(default_factory=list)
+    confirm_seeds: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -26,12 +63,14 @@ class StudyTerms:
         study: the study's name.
         objective: metric, mode (max or min), at (last or best), margin, references (name -> known result).
         parameters: name -> role.
+        search: how settings are searched and confirmed.
         from_runs: there is no `study.yaml`, so that every run's own terms count.
     """
 
     study: str
     objective: dict[str, Any]
     parameters: dict[str, str]
+    search: SearchTerms = field(default_factory=SearchTerms)
     from_runs: bool = False
 
 
@@ -46,7 +85,32 @@ def read_terms(study_dir: Path, runs: list[WandbRun]) -> StudyTerms:
         return _terms_of_runs(study_dir, runs)
     spec = load_study(str(path), [])
     roles: dict[str, str] = {name: parameter.role for name, parameter in spec.parameters.items()}
-    return StudyTerms(spec.study, spec.objective.model_dump(), roles)
+    return StudyTerms(spec.study, spec.objective.model_dump(), roles, _search_terms(spec))
+
+
+def on_test_split(metric: str) -> str:
+    """The objective's counterpart on the test split: val/miou -> test/miou."""
+    return f"test/{metric.removeprefix('val/')}"
+
+
+def metric_read(metric: str, phase: str) -> str:
+    """What a phase reads of its runs: exploration the objective, confirmation its counterpart on the test split."""
+    return on_test_split(metric) if phase == CONFIRM else metric
+
+
+def _search_terms(spec: StudySpec) -> SearchTerms:
+    ranges = {
+        name: Range(each.min, each.max, each.scale == "log")
+        for name, each in spec.parameters.items()
+        if each.min is not None and each.max is not None
+    }
+    values = {name: each.values or [] for name, each in spec.parameters.items() if each.role == "scientific"}
+    return SearchTerms(
+        is_grid=spec.search.method == "grid",
+        ranges=ranges,
+        levels=[dict(zip(values, level, strict=True)) for level in itertools.product(*values.values())],
+        confirm_seeds=list(spec.confirm.seeds) if spec.confirm else [],
+    )
 
 
 def terms_problem(config: dict[str, Any]) -> str:
@@ -57,7 +121,7 @@ def terms_problem(config: dict[str, Any]) -> str:
     return next((rule for rule, holds in _rules(config) if not holds), "")
 
 
-def is_number(value: object) -> bool:
+def is_number(value: object) -> TypeGuard[int | float]:
     """What a column of floats can hold; JSON's integers have no limit."""
     if isinstance(value, int):
         return not isinstance(value, bool) and abs(value) < 2**63
@@ -89,6 +153,7 @@ def _rules(config: dict[str, Any]) -> Iterator[tuple[str, bool]]:
     references = objective.get("references", {})
     is_table = isinstance(references, dict) and all(is_number(value) for value in references.values())
     yield "config.objective.references: must be numbers by name", is_table
+    yield "config.search_method: must be text", isinstance(config.get("search_method", ""), str)
     yield "config.roles: must name the parameters", roles.keys() == config["parameters"].keys()
     yield "config.roles: must be text", all(isinstance(role, str) for role in roles.values())
     yield "config.roles: must not be named like a column", roles.keys().isdisjoint(OWN_COLUMNS)
@@ -111,7 +176,8 @@ def _terms_of_runs(study_dir: Path, runs: list[WandbRun]) -> StudyTerms:
         for name, role in config["roles"].items():
             roles.setdefault(name, []).append((run_id, role))
     parameters = {name: agreed(f"role of {name}", said, remedy) for name, said in roles.items()}
-    return StudyTerms(study, objective, parameters, from_runs=True)
+    methods = {config.get("search_method", "grid") for config in configs.values()}
+    return StudyTerms(study, objective, parameters, SearchTerms(is_grid=methods == {"grid"}), from_runs=True)
 
 
 def _study_name(study_dir: Path, runs: list[WandbRun]) -> str:

@@ -2,10 +2,12 @@
 
 import re
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from analysis.findings import SCIENTIFIC, Arm, Findings, LevelFinding
+from analysis.findings import NUISANCE, SCIENTIFIC, Arm, CellFinding, Findings, LevelFinding
+from analysis.statistics import Estimate
+from analysis.study_terms import CONFIRM, EXPLORE
 from trainable.config import DENSE
 
 WIDTH = 100
@@ -17,6 +19,11 @@ FLOORS = {
     "image_majority": "an oracle of each image's majority class",
 }
 FLOOR_VERDICTS = {"beats": "beat", "does not beat": "do NOT beat", "undecided": "may or may not beat"}
+HOW_READ = {
+    (SCIENTIFIC, EXPLORE): "each at its best other settings",
+    (SCIENTIFIC, CONFIRM): "each at its confirmed settings",
+    (NUISANCE, EXPLORE): "in exploration, mean over all other settings",
+}
 INTERVALS_MEAN = "In brackets: 95 % intervals over new points, starting weights and order; differences hold jointly."
 
 
@@ -33,8 +40,13 @@ def _paragraphs(findings: Findings) -> Iterator[tuple[str, str]]:
         yield "", factor.text
         if len(factor.levels) > 1:
             yield from (("  ", level.text) for level in factor.levels)
-    if len(findings.seeds) > 1:
+    if others := [cell for cell in findings.confirmed if cell.difference and findings.is_confirmed]:
+        yield "", f"Confirmed beside them ({findings.metric}, difference to the one at the same level):"
+        yield from (("  ", confirmed_text(cell)) for cell in others)
+    if any(arm.value.num_seeds > 1 for arm in findings.arms):
         yield "", INTERVALS_MEAN
+    if text := confirmation_text(findings):
+        yield "", text
     yield "", "Read with care:"
     yield from (("  - ", caveat.text) for caveat in findings.caveats)
 
@@ -71,7 +83,29 @@ def listed(items: Sequence[Any]) -> str:
     return " and ".join([", ".join(texts[:-1]), texts[-1]]) if len(texts) > 1 else "".join(texts)
 
 
-def headline(metric: str, arm: Arm, provisional: bool, unsettled: list[str]) -> str:
+def settings_text(settings: Mapping[str, Any]) -> str:
+    """Levels by name: points per image 50, learning rate 0.001; of a study without scientific factor, `the study`."""
+    return ", ".join(f"{words(name)} {level_text(level)}" for name, level in settings.items()) or "the study"
+
+
+def first_of(texts: Sequence[str], num: int = 2) -> str:
+    """The first few of a list that may be long: `a, b and 3 more`."""
+    return listed([*texts[:num], f"{len(texts) - num} more"]) if len(texts) > num + 1 else listed(texts)
+
+
+def counted(num: int, noun: str) -> str:
+    """`1 cell`, `3 cells`."""
+    return f"{num} {noun}" + ("s" if num != 1 else "")
+
+
+def num_seeds_text(values: Iterable[Estimate]) -> str:
+    """How many seeds are behind some means: `3 seeds`, `3 to 5 seeds`."""
+    numbers = [value.num_seeds for value in values]
+    few, many = min(numbers), max(numbers)
+    return (f"{few} to " if few < many else "") + counted(many, "seed")
+
+
+def headline(metric: str, phase: str, arm: Arm, provisional: bool, unsettled: list[str]) -> str:
     """What to do, what it reached, and the deciding factors of which nothing is settled."""
     settings = dict(arm.parameters)
     points = settings.pop("points_per_image", None) if "points_per_image" in arm.scientific else None
@@ -80,25 +114,49 @@ def headline(metric: str, arm: Arm, provisional: bool, unsettled: list[str]) -> 
     if points is not None:
         amount = "every pixel" if points == DENSE else f"{level_text(points)} points per image"
         what = f"label {amount}" + (f", with {named}" if named else "")
-    seeds = f"over {arm.value.num_seeds} seeds" if arm.value.num_seeds > 1 else "from 1 seed, so without interval"
+    fresh = "fresh " if phase == CONFIRM else ""
+    seeds = f"over {arm.value.num_seeds} {fresh}seeds"
+    if arm.value.num_seeds == 1:
+        seeds = f"from 1 {fresh}seed, so without interval"
     result = f"{what}: {metric} {arm.value.text()} {seeds}"
     if unsettled:
         result += f"; no difference in {listed([words(name) for name in unsettled])} is settled"
     return f"Provisional: {result}." if provisional else f"{result[0].upper()}{result[1:]}."
 
 
-def factor_text(name: str, role: str, best_level: Any, recommended: Any, levels: list[LevelFinding]) -> str:
+def factor_text(name: str, role: str, phase: str, best_level: Any, recommended: Any, levels: list[LevelFinding]) -> str:
     """One factor: which level leads, which is recommended, which are open."""
     best, chosen = level_text(best_level), level_text(recommended)
     if len(levels) == 1:
         return f"{words(name).capitalize()}: only {best} was tried."
-    how = "each at its best other settings" if role == SCIENTIFIC else "mean over all other settings"
-    result = f"{best} has the best mean"
+    has_equal_seeds = all(level.seeds == levels[0].seeds for level in levels)
+    result = f"{best} has the best mean" if has_equal_seeds else f"{best} leads on the seeds that levels share"
     if chosen != best:
         result += f", {chosen} is enough" if role == SCIENTIFIC else f", {chosen} with the other chosen settings"
     if undecided := [level.level for level in levels if level.verdict == "undecided"]:
         result += f"; undecided: {listed(undecided)}"
-    return f"{words(name).capitalize()} ({how}): {result}."
+    return f"{words(name).capitalize()} ({HOW_READ[role, phase]}): {result}."
+
+
+def confirmation_text(findings: Findings) -> str:
+    """What fresh seeds make of what exploration had read, the winner's curse. Empty without confirmation."""
+    sign = 1 if findings.objective["mode"] == "max" else -1
+    gains = [sign * (arm.explored.value - arm.val.value) for arm in findings.arms if arm.explored and arm.val]
+    if not gains:
+        return ""
+    mean = sum(gains) / len(gains)
+    curse = ", as the winner's curse has it" if mean > 0 else ""
+    return (
+        f"Exploration had read {findings.objective['metric']} of the chosen settings {abs(mean):.3f}"
+        f" {'better' if mean > 0 else 'worse'} on average than fresh seeds do{curse};"
+        f" {findings.metric} stands on fresh seeds alone."
+    )
+
+
+def confirmed_text(cell: CellFinding) -> str:
+    """A confirmed cell that does not speak for its level."""
+    difference = f"; {cell.difference.text('+')}" if cell.difference else ""
+    return f"{settings_text(cell.parameters)}: {cell.value.text()}{difference}"
 
 
 def level_finding_text(finding: LevelFinding, best_level: Any) -> str:
@@ -118,9 +176,9 @@ def rivals_text(finding: LevelFinding, best_level: Any) -> str:
     return f"{listed(finding.rivals)} may lead by more than the margin"
 
 
-def floor_text(name: str, floor: float, metric: str, arm: Arm, verdict: str) -> str:
-    """Whether the networks are worth more than a rule without any."""
-    rule = f"{FLOORS.get(name, words(name))} ({metric} {floor:.3f})"
+def floor_text(name: str, floor: float, measured: str, arm: Arm, verdict: str) -> str:
+    """Whether the networks are worth more than a rule without any; `measured` says what the floor's number is."""
+    rule = f"{FLOORS.get(name, words(name))} ({measured} {floor:.3f})"
     if arm.value.low is None:
         return f"One seed cannot tell if the networks beat {rule}."
     return f"The networks {FLOOR_VERDICTS[verdict]} {rule}."

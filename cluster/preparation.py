@@ -4,22 +4,30 @@ All checks come before the first write, so that bad input leaves nothing behind.
 """
 
 import json
+import logging
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from cluster.resources import num_concurrent
-from study.design import NUM_PARAMETERS, Plan, Trial, list_trials, make_plan
+from study.agenda import Agenda, Event
+from study.design import Cell, Trial
+from study.exploration import TrialOutcome
+from study.ledger import read_ledger
+from study.plan import NUM_PARAMETERS, Plan, make_plan
 from study.spec import StudySpec
 from study.yaml_file import to_yaml
 from trainable.atomic import check_parent, nearest_existing, write_atomically
-from trainable.config import TRAINER_VERSION, InputError
+from trainable.config import TRAINER_VERSION, InputError, TrainConfig
 from trainable.data import describe_data, load_index, load_store
 from trainable.scenes import SPLITS, SceneIndex
+from trainable.sealed import take_sealed, write_sealed
 from trainable.store import open_store
-from trainable.trial_files import read_result, to_json
+from trainable.trial_files import check_trial, read_result, read_rows
+
+logger = logging.getLogger(__name__)
 
 Say = Callable[[str], None]
 
@@ -30,31 +38,31 @@ class Work:
 
     Attributes:
         folder: the study's folder, absolute.
-        measured_s: trial id -> seconds, for the trials that are done.
     """
 
     spec: StudySpec
     folder: Path
     index: SceneIndex
-    trials: list[Trial]
-    measured_s: dict[str, float]
+    agenda: Agenda
 
     @property
     def missing(self) -> list[Trial]:
-        """The trials still to run."""
-        return [trial for trial in self.trials if trial.trial_id not in self.measured_s]
+        """The known trials still to run."""
+        return self.agenda.missing
 
     def trial_folder(self, trial: Trial) -> Path:
         """The trial's own directory."""
         return self.folder / "trials" / trial.trial_id
 
-    def plan(self) -> Plan:
+    def plan(self, num_at_once: int | None = None) -> Plan:
         """What is there, what is missing, what it will cost."""
         num_images = {split: sum(pair.split == split for pair in self.index.pairs) for split in SPLITS}
-        return make_plan(self.spec, self.trials, num_images, self.measured_s, num_concurrent(self.spec.resources))
+        results = {trial.trial_id: read_result(self.trial_folder(trial)) for trial in self.agenda.trials}
+        measured_s = {name: result["time_s"] for name, result in results.items() if result and result["time_s"]}
+        return make_plan(self.agenda, num_images, measured_s, num_at_once or num_concurrent(self.spec.resources))
 
 
-def prepare(spec: StudySpec) -> Work:
+def prepare(spec: StudySpec, *, accept_changes: bool = False) -> Work:
     """Reads the data's index and lists the trials; writes nothing but made data, which is no one's input.
 
     Raises:
@@ -63,21 +71,73 @@ def prepare(spec: StudySpec) -> Work:
     check_parent(spec.folder, "storage")
     index = load_index(spec.data, cache_folder(spec))
     folder = spec.folder.resolve()
-    _refuse_other_data(folder, index)
-    trials = list_trials(spec, index.fingerprint)
-    results = {trial.trial_id: read_result(folder / "trials" / trial.trial_id) for trial in trials}
-    return Work(spec, folder, index, trials, {name: result["time_s"] for name, result in results.items() if result})
+    if not accept_changes:
+        refuse_changes(folder, index)
+    return Work(spec, folder, index, find_agenda(spec, folder, index.fingerprint, read_ledger(folder)))
+
+
+def find_agenda(spec: StudySpec, folder: Path, fingerprint: str, events: Iterable[Event]) -> Agenda:
+    """What is to be done, by the ledger's events and the trial directories."""
+
+    def lookup(trial: Trial, was_stopped: bool) -> TrialOutcome | None:
+        return find_outcome(folder / "trials" / trial.trial_id, spec.objective.metric, was_stopped=was_stopped)
+
+    agenda = Agenda(spec, fingerprint, events, lookup)
+    if spec.search.method != "grid":
+        agenda.adopt(_explored_cells(spec, folder, agenda))
+    return agenda
+
+
+def find_outcome(folder: Path, metric: str, *, was_stopped: bool = False) -> TrialOutcome | None:
+    """How a trial ended, by its own directory; None where it must (still) be run.
+
+    Args:
+        folder: the trial's directory.
+        metric: the objective.
+        was_stopped: whether a scheduler stopped it, which the directory does not know.
+    """
+    for problem in check_trial(folder):
+        logger.warning("%s; the trial is repaired", problem)
+        return None
+    result = read_result(folder)
+    if result and result["state"] == "infeasible":
+        return TrialOutcome("infeasible")
+    if result:
+        return TrialOutcome("completed", result["metrics"][metric])
+    rows = read_rows(folder) if was_stopped else []
+    return TrialOutcome("stopped", None, tuple((int(row["epoch"]), row[metric]) for row in rows)) if rows else None
+
+
+def _explored_cells(spec: StudySpec, folder: Path, agenda: Agenda) -> Iterator[tuple[str, Cell]]:
+    """(trial id, cell) of trials on disk that no event speaks of, the oldest first: of a lost ledger, or a grid."""
+    paths = [path for path in folder.glob("trials/*/config.json") if path.parent.name not in agenda.exploration]
+    for path in sorted(paths, key=lambda each: (each.stat().st_mtime, each)):
+        try:
+            training = json.loads(path.read_bytes())["training"]
+            yield path.parent.name, {name: training[name] for name in spec.parameters}
+        except (ValueError, KeyError, TypeError):
+            continue  # a damaged file proposes nothing; its trial is repaired when its turn comes
 
 
 def pack_stores(work: Work, say: Say) -> dict[int, Path]:
     """Image size -> packed store, for every size that the trials need. Says once what is to be known of the images."""
-    sizes = sorted({trial.config.image_size for trial in work.trials})
+    sizes = sorted(_image_sizes(work.spec))
     cache = cache_folder(work.spec)
     stores = {size: load_store(work.index, size, cache, _packing_progress(work, size, say)) for size in sizes}
     warnings = [warning for path in stores.values() for warning in open_store(path).warnings]
     for warning in dict.fromkeys(warnings):
         say(f"warning: {warning}")
     return stores
+
+
+def _image_sizes(spec: StudySpec) -> set[int]:
+    """Every image size that a trial of the study may have."""
+    parameter = spec.parameters.get("image_size")
+    if parameter is None:
+        return {int(spec.training.get("image_size", TrainConfig().image_size))}
+    if parameter.values is None:
+        raise InputError("parameters.image_size: a range would pack a store for each of its sizes; give values")
+    return {int(value) for value in parameter.values}
 
 
 def _packing_progress(work: Work, size: int, say: Say) -> Callable[[int], None]:
@@ -93,31 +153,29 @@ def _packing_progress(work: Work, size: int, say: Say) -> Callable[[int], None]:
 
 
 def write_study(work: Work, stores: dict[int, Path]) -> None:
-    """Writes the study as run, its data's description and the ids of its trials into the study's folder."""
+    """Writes the study as run and its data's description into the study's folder."""
     work.folder.mkdir(parents=True, exist_ok=True)
-    image_size = work.trials[0].config.image_size
-    known = read_data_description(work.folder)
-    if not known or known["image_size"] != image_size:
+    image_size = min(stores)
+    known = take_sealed(work.folder / "data.json")
+    wanted = {
+        "image_size": image_size,
+        "fingerprint": work.index.fingerprint,
+        "trainer_version": TRAINER_VERSION,
+    }
+    if not known or any(known.get(name) != value for name, value in wanted.items()):
         description = describe_data(work.spec.data, work.index, stores[image_size])
-        write_atomically(work.folder / "data.json", to_json(description))
+        write_sealed(work.folder / "data.json", {**description, "trainer_version": TRAINER_VERSION})
     write_atomically(work.folder / "study.yaml", to_yaml(work.spec.to_mapping()))
-    write_atomically(work.folder / "trials.json", to_json([trial.trial_id for trial in work.trials]))
+
+
+def write_trial_list(work: Work) -> None:
+    """Writes the ids of the study's trials, for whoever reads the study without its ledger."""
+    write_sealed(work.folder / "trials.json", {"trials": [trial.trial_id for trial in work.agenda.trials]})
 
 
 def read_data_description(folder: Path) -> dict[str, Any] | None:
-    """The study's `data.json`, or None where the study is new."""
-    path = folder / "data.json"
-    if not path.is_file():
-        return None
-    try:
-        description: dict[str, Any] = json.loads(path.read_text())
-        kinds = {"fingerprint": str, "num_images": int, "image_size": int}
-        wrong = [name for name, kind in kinds.items() if not isinstance(description.get(name), kind)]
-        if wrong:
-            raise ValueError(f"no {' and no '.join(wrong)}")
-    except (ValueError, AttributeError) as error:
-        raise InputError(f"{path}: damaged ({error}); remove it and run again, it is written anew") from error
-    return description
+    """The study's `data.json`; None where the study is new, or the file was damaged and is set aside."""
+    return take_sealed(folder / "data.json")
 
 
 def cache_folder(spec: StudySpec) -> Path:
@@ -131,9 +189,13 @@ def check_free_disk(work: Work) -> None:
     Raises:
         InputError: says what is needed and what is there.
     """
+    plan = work.plan()
+    encoders = {str(trial.config.encoder) for trial in work.agenda.trials} or {
+        str(work.spec.training.get("encoder", TrainConfig().encoder))
+    }
+    largest = 4 * max(NUM_PARAMETERS[encoder] for encoder in encoders)
     # The weights of every trial stay. A running one holds two checkpoints for a moment, each with Adam's two moments.
-    weights = [4 * NUM_PARAMETERS[trial.config.encoder] for trial in work.missing]
-    needed = sum(weights) + 6 * max(weights) * num_concurrent(work.spec.resources) + 100e6
+    needed = plan.num_missing * largest + 6 * largest * plan.num_concurrent + 100e6
     existing = nearest_existing(work.folder)
     free = shutil.disk_usage(existing).free
     if free < needed:
@@ -143,13 +205,32 @@ def check_free_disk(work: Work) -> None:
         )
 
 
-def _refuse_other_data(folder: Path, index: SceneIndex) -> None:
-    description = read_data_description(folder)
-    if description and description["fingerprint"] != index.fingerprint:
+def refuse_changes(folder: Path, index: SceneIndex) -> None:
+    """Refuses to mix results: other images, splits or another trainer give other numbers for the same settings.
+
+    Raises:
+        InputError: names every difference.
+    """
+    known = take_sealed(folder / "data.json")
+    if not known:
+        return
+    now = {
+        "fingerprint": index.fingerprint,
+        "trainer_version": TRAINER_VERSION,
+        "num_images": len(index.pairs),
+        "num_scenes": len({pair.scene for pair in index.pairs}),
+    }
+    names = {"fingerprint": "data fingerprint", "trainer_version": "trainer version", "num_images": "images",
+             "num_scenes": "scenes"}  # fmt: skip
+    different = [
+        f"{names[name]} {str(known.get(name))[:12]} -> {str(value)[:12]}"
+        for name, value in now.items()
+        if known.get(name) != value
+    ]
+    if different:
         raise InputError(
-            f"{folder}: this study was made with other data ({description['num_images']} images,"
-            f" fingerprint {description['fingerprint'][:12]}) than now ({len(index.pairs)} images,"
-            f" {index.fingerprint[:12]}); give the new one another name (--set study=NAME) or restore the data"
+            f"{folder}: this study was made with others: {', '.join(different)}; give the new one another name"
+            f" (--set study=NAME), restore what was, or train every trial anew in this one with --accept-changes"
         )
 
 
@@ -158,6 +239,7 @@ def trial_record(work: Work, trial: Trial) -> dict[str, Any]:
     return {
         "study": work.spec.study,
         "trial_id": trial.trial_id,
+        "phase": trial.phase,
         "seed": trial.config.seed,
         "parameters": trial.parameters,
         "roles": {name: parameter.role for name, parameter in work.spec.parameters.items()},
@@ -165,6 +247,7 @@ def trial_record(work: Work, trial: Trial) -> dict[str, Any]:
         "data_config": _data_config(work.spec),
         "data": read_data_description(work.folder),
         "objective": work.spec.objective.model_dump(),
+        "search_method": work.spec.search.method,
         "trainer_version": TRAINER_VERSION,
     }
 

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from tqdm import tqdm
 
 from cluster.preparation import Say
-from study.design import Plan, Trial
+from study.design import Trial
+from study.exploration import State
+from study.plan import Plan
 from study.spec import Objective
 from trainable.trial_files import Row
 
@@ -40,21 +42,22 @@ class Progress:
         if self._bar.disable and time.monotonic() - self._last_said > REPORT_EVERY_S:
             self._say(f"  ... epoch {row['epoch']}/{trial.config.epochs} of {trial.name}: {self._score(row)}")
 
-    def done(self, trial: Trial, row: Row) -> None:
+    def ended(self, trial: Trial, state: State, rows: list[Row]) -> None:
         """One trial has reached its end."""
         self.finished += 1
-        took = row["time/total_s"]
-        self._say(f"{self._count()} {trial.name}: {self._score(row)} in {took:.0f} s; {self._remaining()}")
-
-    def diverged(self, trial: Trial) -> None:
-        """One trial has ended as infeasible."""
-        self.failed += 1
-        self._say(f"{self._count()} {trial.name}: DIVERGED; {self._remaining()}")
+        if state == "stopped":
+            self.num_epochs -= trial.config.epochs - len(rows)
+            how = f"stopped early after {len(rows)} of {trial.config.epochs} epochs at {self._score(rows[-1])}"
+        elif state == "infeasible":
+            how = "DIVERGED"
+        else:
+            how = f"{self._score(rows[-1])} in {rows[-1]['time/total_s']:.0f} s"
+        self._say(f"{self._count()} {_phase(trial)}{trial.name}: {how}; {self._remaining()}")
 
     def failure(self, trial: Trial, reason: str) -> None:
         """One trial has failed for good."""
         self.failed += 1
-        self._say(f"{self._count()} {trial.name}: FAILED: {reason}")
+        self._say(f"{self._count()} {_phase(trial)}{trial.name}: FAILED: {reason}")
 
     def close(self) -> None:
         """Removes the live bar."""
@@ -80,6 +83,10 @@ class Progress:
         return f"about {duration(seconds)} left"
 
 
+def _phase(trial: Trial) -> str:
+    return "confirm " if trial.phase == "confirm" else ""
+
+
 def duration(seconds: float) -> str:
     """A time as people say it: 45 s, 3 min, 2.5 h."""
     if seconds < 90:
@@ -89,12 +96,19 @@ def duration(seconds: float) -> str:
 
 def plan_text(plan: Plan) -> str:
     """The plan for a person."""
-    lines = [
-        f"study        {plan.study}",
-        f"trials       {plan.num_trials} = {plan.num_cells} cells x {len(plan.seeds)} seeds",
-        f"done         {plan.num_done}",
+    lines = [f"study        {plan.study}: {plan.method} over {_count(plan.num_levels, 'scientific level')}"]
+    for phase in plan.phases:
+        if phase.num_trials:
+            seeds = f"{_count(len(phase.seeds), 'seed')}"
+            reused = f"{phase.num_done} reused, {phase.num_missing} to run"
+            lines.append(f"{phase.name:<12} {_count(phase.num_trials, 'trial')} at {seeds}: {reused}")
+    lines += [
         f"to run       {plan.num_missing}, {plan.num_concurrent} at a time",
         f"time         about {duration(plan.expected_s)} ({plan.basis})",
         f"GPU-hours    {plan.gpu_hours:.1f}",
     ]
     return "\n".join(lines)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"

@@ -1,6 +1,7 @@
 """What a trial needs, what this machine has; refuses what could never be scheduled."""
 
 import os
+from collections.abc import Mapping
 
 from study.spec import Resources
 from trainable.config import InputError
@@ -23,11 +24,17 @@ def num_gpus() -> int:
     return torch.cuda.device_count()
 
 
-def num_concurrent(resources: Resources) -> int:
-    """Trials that this machine holds at the same time, or fewer where the study says so; at least one."""
-    fitting = num_cpus() // resources.cpus_per_trial
+def num_concurrent(resources: Resources, available: Mapping[str, float] | None = None) -> int:
+    """Trials that run at the same time, or fewer where the study says so; at least one.
+
+    Args:
+        resources: what a trial needs.
+        available: what a cluster has, as Ray names it; this machine's own by default.
+    """
+    fitting = int((num_cpus() if available is None else available.get("CPU", 0)) // resources.cpus_per_trial)
     if resources.gpus_per_trial:
-        fitting = min(fitting, int(num_gpus() / resources.gpus_per_trial))
+        gpus = num_gpus() if available is None else available.get("GPU", 0)
+        fitting = min(fitting, int(gpus / resources.gpus_per_trial))
     return max(1, min(fitting, resources.max_concurrent or fitting))
 
 

@@ -4,7 +4,7 @@ A mirror never disturbs training. It works in a thread of its own, and everythin
 `update` brings one trial's run to where its directory stands, whether called after each epoch or days afterwards.
 """
 
-import json
+import hashlib
 import netrc
 import os
 import queue
@@ -23,12 +23,12 @@ import wandb
 from cluster.preparation import Work, trial_record
 from study.design import Trial
 from study.spec import StudySpec
-from trainable.atomic import write_atomically
 from trainable.config import InputError
-from trainable.trial_files import read_result, read_rows, to_json
+from trainable.sealed import take_sealed, write_sealed
+from trainable.trial_files import read_result, read_rows, result_hash
 
 MIRROR_FILE = "mirror.json"
-SUMMARY = ("state", "result_sha256", "time_s", "environment")
+SUMMARY = ("state", "reason", "result_sha256", "time_s", "environment")
 SETTLE_S = 5.0
 MIN_RUN_BYTES = 100  # a run file starts with 7 bytes of header
 
@@ -52,30 +52,41 @@ class Mirror:
     work: Work
     problems: dict[str, str] = field(default_factory=dict)
     _open: dict[str, OpenRun] = field(default_factory=dict)
-    _queue: "queue.SimpleQueue[Trial | None]" = field(default_factory=queue.SimpleQueue)
+    _queue: "queue.SimpleQueue[tuple[Trial, bool] | None]" = field(default_factory=queue.SimpleQueue)
 
     def __post_init__(self) -> None:
         _configure_wandb(self.work.folder)
         self._thread = threading.Thread(target=self._serve, name="wandb-mirror", daemon=True)
         self._thread.start()
 
-    def update(self, trial: Trial) -> None:
-        """Asks for the trial's new rows to be shown; returns at once."""
-        self._queue.put(trial)
+    def update(self, trial: Trial, *, was_stopped: bool = False) -> None:
+        """Asks for the trial's new rows, and its end, to be shown; returns at once.
 
-    def close(self) -> None:
-        """Shows what is still waiting, closes the runs of unfinished trials and ends W&B's service."""
+        `was_stopped`: a scheduler ended it, which its directory does not say.
+        """
+        self._queue.put((trial, was_stopped))
+
+    def close(self, within_s: float | None = None) -> None:
+        """Shows what is still waiting, closes the runs of unfinished trials and ends W&B's service.
+
+        Args:
+            within_s: seconds after which it gives up; the next run catches up.
+        """
         self._queue.put(None)
-        self._thread.join()
+        self._thread.join(within_s)
+        if self._thread.is_alive():
+            self.problems["W&B"] = "had not taken everything when the run ended"
+            return
         for name, opened in self._open.items():
             with self._reporting(name):
                 opened.run.finish(exit_code=1)
         wandb.teardown()
 
     def _serve(self) -> None:
-        while (trial := self._queue.get()) is not None:
+        while (item := self._queue.get()) is not None:
+            trial, was_stopped = item
             with self._reporting(trial.name):
-                self._catch_up(trial)
+                self._catch_up(trial, was_stopped)
                 self.problems.pop(trial.name, None)
 
     @contextmanager
@@ -86,19 +97,18 @@ class Mirror:
         except Exception as error:
             self.problems[name] = f"{type(error).__name__}: {error}"
 
-    def _catch_up(self, trial: Trial) -> None:
-        folder = self.work.trial_folder(trial)
-        if is_mirrored(self.work, trial):
+    def _catch_up(self, trial: Trial, was_stopped: bool) -> None:
+        end = read_end(self.work, trial, was_stopped)
+        if is_mirrored(self.work, trial, end):
             return
         if trial.trial_id not in self._open:
             self._open[trial.trial_id] = self._start(trial)
         opened = self._open[trial.trial_id]
-        for row in read_rows(folder)[opened.num_rows :]:
+        for row in read_rows(self.work.trial_folder(trial))[opened.num_rows :]:
             opened.run.log(row, step=int(row["epoch"]))
             opened.num_rows += 1
-        result = read_result(folder)
-        if result and opened.num_rows == result["epochs"]:
-            self._finish(trial, result)
+        if end and opened.num_rows == end["epochs"]:
+            self._finish(trial, end)
 
     def _start(self, trial: Trial) -> OpenRun:
         """Opens the trial's run. Offline, what an interrupted driver left of it is replaced as a whole."""
@@ -122,31 +132,42 @@ class Mirror:
         run.define_metric("*", step_metric="epoch")
         return OpenRun(run, num_rows=max(0, run.step - 1) if mode == "online" else 0)
 
-    def _finish(self, trial: Trial, result: dict[str, Any]) -> None:
+    def _finish(self, trial: Trial, end: dict[str, Any]) -> None:
         run = self._open.pop(trial.trial_id).run
-        run.summary.update({name: result[name] for name in SUMMARY if name in result})
+        run.summary.update({name: end[name] for name in SUMMARY if name in end})
         path = Path(run.settings.sync_file)
         run.finish(exit_code=0)
+        _wait_for_file(path)
         record = {
             "mode": self.work.spec.tracking.mode,
-            "result_sha256": result["result_sha256"],
+            "state": end["state"],
+            "result_sha256": end["result_sha256"],
             "file": str(path.relative_to(self.work.folder)),
-            "num_bytes": _settled_size(path),
+            "file_sha256": _sha256(path),
         }
-        write_atomically(self.work.trial_folder(trial) / MIRROR_FILE, to_json(record))
+        write_sealed(self.work.trial_folder(trial) / MIRROR_FILE, record)
 
 
-def is_mirrored(work: Work, trial: Trial) -> bool:
-    """Whether the trial's finished run lies in the study's W&B folder as it was written."""
-    path = work.trial_folder(trial) / MIRROR_FILE
-    result = read_result(work.trial_folder(trial))
-    if not path.is_file() or not result:
+def read_end(work: Work, trial: Trial, was_stopped: bool) -> dict[str, Any] | None:
+    """How the trial ended, as its result says it, or would say it of a trial that was stopped; None while it runs."""
+    folder = work.trial_folder(trial)
+    result = read_result(folder)
+    if result or not was_stopped:
+        return result
+    rows = read_rows(folder)
+    time_s = rows[-1]["time/total_s"] if rows else 0.0
+    return {"state": "stopped", "epochs": len(rows), "result_sha256": result_hash(rows), "time_s": time_s}
+
+
+def is_mirrored(work: Work, trial: Trial, end: dict[str, Any] | None) -> bool:
+    """Whether the trial's ended run lies in the study's W&B folder as it was written."""
+    record = take_sealed(work.trial_folder(trial) / MIRROR_FILE) if end else None
+    if not record or not end:
         return False
-    record = json.loads(path.read_text())
-    wanted = (result["result_sha256"], work.spec.tracking.mode)
+    wanted = (end["result_sha256"], end["state"], work.spec.tracking.mode)
     run_file = work.folder / record["file"]
-    same_result = (record["result_sha256"], record["mode"]) == wanted
-    return same_result and run_file.is_file() and run_file.stat().st_size == record["num_bytes"]
+    same_result = (record["result_sha256"], record["state"], record["mode"]) == wanted
+    return same_result and run_file.is_file() and _sha256(run_file) == record["file_sha256"]
 
 
 def check_login(spec: StudySpec) -> None:
@@ -166,8 +187,8 @@ def check_login(spec: StudySpec) -> None:
         )
 
 
-def _settled_size(path: Path) -> int:
-    """Bytes of a run file once W&B's service has written all of it, which may be after `finish` returns."""
+def _wait_for_file(path: Path) -> None:
+    """Returns once W&B's service has written all of a run file, which may be after `finish` returns."""
     deadline = time.monotonic() + SETTLE_S
     size = -1
     while time.monotonic() < deadline and (size != path.stat().st_size or size < MIN_RUN_BYTES):
@@ -175,7 +196,11 @@ def _settled_size(path: Path) -> int:
         time.sleep(0.05)
     if size < MIN_RUN_BYTES:
         raise OSError(f"{path} is empty; is the disk full?")
-    return size
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _configure_wandb(folder: Path) -> None:

@@ -1,97 +1,131 @@
-"""One Tune experiment over given trials, reported to the terminal and the mirror."""
+"""One Tune experiment over the trials that a session hands out one by one.
+
+Tune runs the trials, retries them and lets a scheduler stop them. What comes next, and what is remembered, is the
+session's affair: Tune's own state is a cache in a temporary folder.
+"""
 
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from ray import tune
+from ray.tune.schedulers import TrialScheduler
+from ray.tune.search import Searcher
 
-from cluster.preparation import Work
-from cluster.progress import Progress
-from cluster.resources import num_concurrent, trial_request
+from cluster.resources import trial_request
+from cluster.session import Session
 from study.design import Trial
 from trainable.tune_trainable import Trainable
 
-MAX_RETRIES = 3  # a killed worker or a lost node; its trial continues from its directory
+
+class Suggestions(Searcher):
+    """Hands the session's trials to Tune, each when there is room and no sooner: proposals learn from results."""
+
+    def __init__(self, session: Session, stores: dict[int, Path]) -> None:
+        super().__init__()
+        self.session, self.stores = session, stores
+
+    def suggest(self, trial_id: str) -> Any:
+        """The next trial's settings, None while there is no room, or that there are no more."""
+        trial = self.session.next_trial()
+        if trial:
+            return {"trial": trial_settings(self.session, trial, self.stores)}
+        return Searcher.FINISHED if self.session.is_over else None
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Nothing: the reporter tells the session, for every kind of end."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the ledger holds what a later session needs."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing is ever restored from Tune's state."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Tune pickles what it is given into a cache that is never loaded."""
+        return {}
 
 
 class Reporter(tune.Callback):
-    """Hands Tune's events to the progress display and to the mirror."""
+    """Hands Tune's events to the session."""
 
-    def __init__(self, trials: list[Trial], progress: Progress, mirror: Callable[[Trial], None]) -> None:
-        self.trials = {trial.trial_id: trial for trial in trials}
-        self.progress = progress
-        self.mirror = mirror
+    def __init__(self, session: Session) -> None:
+        self.session = session
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any) -> None:
-        """An epoch has ended."""
+        """An epoch has ended; a trial that diverged, or was done, reports none."""
+        if "epoch" in result:
+            self.session.epoch(self._ours(trial), result)
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+        """A trial has ended by itself, or by the scheduler before its last epoch."""
         ours = self._ours(trial)
-        self.mirror(ours)
-        if "epoch" not in result:
-            self.progress.diverged(ours)
-            return
-        self.progress.epoch(ours, result)
-        if result["done"]:
-            self.progress.done(ours, result)
+        epoch = trial.last_result.get("epoch", ours.config.epochs)
+        self.session.ended(ours, stopped_at=epoch if epoch < ours.config.epochs else None)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         """A trial has failed for good."""
-        ours = self._ours(trial)
-        self.progress.failure(ours, failure_reason(trial.get_error()))
-        self.mirror(ours)
+        self.session.failed(self._ours(trial), failure_reason(trial.get_error()))
+
+    def on_step_end(self, iteration: int, trials: list[Any], **_: Any) -> None:
+        """Ten times a second or more: the place to end the run, as nothing is half done here."""
+        self.session.check()
 
     def __getstate__(self) -> dict[str, Any]:
-        """Nothing: Tune pickles its callbacks into a cache that is never loaded, and threads cannot be pickled."""
+        """Nothing, as above."""
         return {}
 
     def _ours(self, trial: Any) -> Trial:
-        return self.trials[trial.config["trial"]["trial_id"]]
+        return self.session.live[trial.config["trial"]["trial_id"]]
 
 
 def tune_trials(
-    work: Work, trials: list[Trial], stores: dict[int, Path], progress: Progress, mirror: Callable[[Trial], None]
-) -> list[str]:
-    """Runs the trials and returns the failures, each as trial name and reason.
+    session: Session,
+    stores: dict[int, Path],
+    scheduler: TrialScheduler | None,
+    trainable: type[tune.Trainable] = Trainable,
+) -> None:
+    """Runs what the session hands out until nothing is left.
 
-    `fit` returns normally when trials failed and after an interrupt, so the caller counts the results on disk.
+    Args:
+        session: gives the trials and takes their events.
+        stores: image size -> packed store.
+        scheduler: stops trials early, or None.
+        trainable: the class that runs a trial.
+
+    Raises:
+        StopRunError: a signal or a limit ended the run.
     """
-    settings = [_trial_settings(work, trial, stores) for trial in trials]
+    spec = session.work.spec
     with tempfile.TemporaryDirectory(prefix="canopoint-tune-") as scratch:
-        tuner = tune.Tuner(
-            tune.with_resources(Trainable, trial_request(work.spec.resources)),
-            param_space={"trial": tune.grid_search(settings)},
+        tune.Tuner(
+            tune.with_resources(trainable, trial_request(spec.resources)),
             tune_config=tune.TuneConfig(
+                num_samples=-1,
+                search_alg=Suggestions(session, stores),
+                scheduler=scheduler,
                 reuse_actors=True,
-                max_concurrent_trials=num_concurrent(work.spec.resources),
                 trial_name_creator=lambda trial: trial.config["trial"]["trial_id"],
                 trial_dirname_creator=lambda trial: trial.config["trial"]["trial_id"],
             ),
             run_config=tune.RunConfig(
-                name=work.spec.study,
+                name=spec.study,
                 storage_path=scratch,
-                callbacks=[Reporter(trials, progress, mirror)],
-                failure_config=tune.FailureConfig(max_failures=MAX_RETRIES),
+                callbacks=[Reporter(session)],
+                failure_config=tune.FailureConfig(max_failures=spec.failures.retries),
                 verbose=0,
             ),
-        )
-        results = tuner.fit()
-    return [_failure(results[i], trials) for i in range(len(results)) if results[i].error]
+        ).fit()
 
 
-def _failure(result: tune.Result, trials: list[Trial]) -> str:
-    assert result.config is not None, "Tune keeps the config of every trial"
-    (name,) = (trial.name for trial in trials if trial.trial_id == result.config["trial"]["trial_id"])
-    return f"{name}: {failure_reason(result.error)}"
-
-
-def _trial_settings(work: Work, trial: Trial, stores: dict[int, Path]) -> dict[str, Any]:
+def trial_settings(session: Session, trial: Trial, stores: dict[int, Path]) -> dict[str, Any]:
     """What the trainable gets: plain values and paths, never arrays."""
     return {
         "trial_id": trial.trial_id,
+        "group": trial.group,
         "training": trial.config.to_mapping(),
         "store": str(stores[trial.config.image_size]),
-        "folder": str(work.trial_folder(trial)),
+        "folder": str(session.work.trial_folder(trial)),
     }
 
 

@@ -1,27 +1,57 @@
-"""The local driver: one Tune experiment over the trials still missing.
+"""The driver: runs what is missing of a study, and nothing else.
 
-Ray's own state is a cache in a temporary folder. The trial directories are the truth, so a study is continued by
-running it again.
+The ledger and the trial directories are the truth, so a study is continued by running it again.
 """
 
-import logging
 import os
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from cluster.preparation import Say, Work, check_free_disk, pack_stores, prepare, write_study
+from cluster.interrupts import Interrupts
+from cluster.limits import Limits, limits_so_far
+from cluster.local_ray import connected_ray
+from cluster.optuna_journal import OptunaJournal
+from cluster.preparation import (
+    Say,
+    Work,
+    check_free_disk,
+    find_agenda,
+    pack_stores,
+    prepare,
+    write_study,
+    write_trial_list,
+)
 from cluster.progress import Progress, duration
-from cluster.resources import check_fits, num_cpus
-from study.design import Trial
+from cluster.resources import check_fits, num_concurrent
+from cluster.session import Session, Shown, StopRunError, ended_event, journal_entries
+from study.agenda import Event, proposed_event
+from study.design import Cell, Trial, longest_training
+from study.ledger import Ledger, open_ledger
 from study.spec import StudySpec
 from trainable.atomic import sole_user
-from trainable.trial_files import read_result
+from trainable.config import TRAINER_VERSION
+from trainable.trial_files import read_result, read_rows
 
-MAX_TEMP_CHARACTERS = 20
+MIRROR_WITHIN_S = 4.0  # after an interrupt; the next run catches up
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What a command wants beside running what is missing.
+
+    Attributes:
+        address: of a running Ray cluster to join; None for one of our own.
+        accept_changes: whether to go on with other data or another trainer than the study was made with.
+        confirm_alone: cells to confirm without exploring; empty for the winners; None to explore first, as usual.
+        extend_levels: scientific levels to give further confirmation seeds.
+        extend_seeds: those seeds.
+    """
+
+    address: str | None = None
+    accept_changes: bool = False
+    confirm_alone: list[Cell] | None = None
+    extend_levels: list[Cell] = field(default_factory=list)
+    extend_seeds: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -30,10 +60,13 @@ class Outcome:
 
     Attributes:
         folder: the study's folder.
+        num_trials: known trials of the study.
         num_trained: trials that reached their end in this run.
         failures: trial name and reason, for those that failed for good.
         diverged: trial name and reason, for those that ended as infeasible in this run.
-        num_missing: trials of the study that are still not done.
+        num_missing: trials of the study that are still to run, those included that are yet to be proposed.
+        stopped_by: the signal or limit that ended the run early, or nothing.
+        problems: what no further run would mend.
         mirror_problems: what W&B does not show yet.
     """
 
@@ -43,6 +76,8 @@ class Outcome:
     failures: list[str]
     diverged: list[str]
     num_missing: int
+    stopped_by: str
+    problems: list[str]
     mirror_problems: list[str]
 
     @property
@@ -51,34 +86,206 @@ class Outcome:
         return not (self.num_missing or self.mirror_problems)
 
 
-def run_study(spec: StudySpec, say: Say) -> Outcome:
+def run_study(spec: StudySpec, say: Say, wishes: Wishes = Wishes()) -> Outcome:  # frozen
     """Runs what is missing of a study, and nothing else.
 
     Raises:
         InputError: bad input; nothing was written.
     """
-    check_fits(spec.resources)
+    if not wishes.address:
+        check_fits(spec.resources)
     _check_login(spec)
     say(f"study {spec.study}: reading and checking the images")
-    work = prepare(spec)
-    missing = work.missing
-    if missing:
-        _fetch_weights(missing)
-        check_free_disk(work)
-    stores = pack_stores(work, say)
-    with sole_user(work.folder):
-        write_study(work, stores)
-        failures, problems = _run_trials(work, missing, stores, say)
-    results = {trial.name: read_result(work.trial_folder(trial)) for trial in missing}
-    return Outcome(
-        folder=work.folder,
-        num_trials=len(work.trials),
-        num_trained=sum(result is not None for result in results.values()),
-        failures=failures,
-        diverged=[f"{name}: {each['reason']}" for name, each in results.items() if each and each["reason"]],
-        num_missing=sum(result is None for result in results.values()),
-        mirror_problems=[f"{name}: {problem}" for name, problem in problems.items()],
-    )
+    work = prepare(spec, accept_changes=wishes.accept_changes)
+    with Interrupts().installed() as interrupts:
+        if work.plan().num_missing:
+            _fetch_weights(work)
+            check_free_disk(work)
+        stores = pack_stores(work, say)
+        with sole_user(work.folder), open_ledger(work.folder, _begun(work.folder)) as ledger:
+            work = replace(work, agenda=find_agenda(spec, work.folder, work.index.fingerprint, ledger.events))
+            write_study(work, stores)
+            return _Driver(work, stores, ledger, interrupts, say).run(wishes)
+
+
+@dataclass
+class _Driver:
+    """One session, from the lock to the outcome."""
+
+    work: Work
+    stores: dict[int, Path]
+    ledger: Ledger
+    interrupts: Interrupts
+    say: Say
+
+    def run(self, wishes: Wishes) -> Outcome:
+        """Runs what is missing and says how it ended."""
+        agenda = self.work.agenda
+        done_before = {trial.trial_id for trial in agenda.trials if agenda.is_done(trial)}
+        limits = limits_so_far(self.work.spec, self.ledger.events)
+        self._begin(wishes)
+        failures, stopped_by, problems = self._run_phases(limits, wishes.address)
+        write_trial_list(self.work)
+        num_missing = self.work.plan().num_missing
+        self._end(limits, stopped_by, num_missing, failures)
+        new = [trial for trial in agenda.trials if agenda.is_done(trial) and trial.trial_id not in done_before]
+        return Outcome(
+            folder=self.work.folder,
+            num_trials=len(agenda.trials),
+            num_trained=len(new),
+            failures=failures,
+            diverged=[f"{t.name}: {self._reason(t)}" for t in new if agenda.outcomes[t.trial_id].state == "infeasible"],
+            num_missing=num_missing,
+            stopped_by=stopped_by,
+            problems=agenda.problems,
+            mirror_problems=[f"{name}: {problem}" for name, problem in problems.items()],
+        )
+
+    def _begin(self, wishes: Wishes) -> None:
+        """Says in the ledger who works here now, what was found on disk without an event, and what was wished for."""
+        agenda, known = self.work.agenda, _known(self.ledger.events)
+        found: list[Event] = [{"event": "session_started", **_description(self.work)}]
+        found += [
+            proposed_event(proposal)
+            for proposal in agenda.exploration.proposals
+            if self.work.spec.search.method != "grid" and proposal.trials[0].trial_id not in known["proposed"]
+        ]
+        found += [
+            ended_event(trial, agenda.outcomes[trial.trial_id], read_rows(self.work.trial_folder(trial)))
+            for trial in agenda.trials
+            if agenda.is_done(trial) and trial.trial_id not in known["ended"]
+        ]
+        self.ledger.append(*found)
+        agenda.record = self.ledger.append
+        if wishes.extend_levels:
+            agenda.extend(wishes.extend_levels, wishes.extend_seeds)
+        if wishes.confirm_alone is not None:
+            agenda.confirm_alone(wishes.confirm_alone)
+        write_trial_list(self.work)
+
+    def _run_phases(self, limits: Limits, address: str | None) -> tuple[list[str], str, dict[str, str]]:
+        """Trains what is missing and shows all; returns (failures, what stopped it, what is not shown, by trial)."""
+        journal = OptunaJournal(self.work.folder / "optuna.journal", self.work.spec)
+        try:
+            journal.sync(journal_entries(self.work))
+            self._show_proposals(journal)
+            failures, stopped_by, problems = self._train_and_mirror(limits, journal, address)
+        finally:
+            journal.close()
+        return failures, stopped_by, problems | ({"Optuna's journal": journal.problem} if journal.problem else {})
+
+    def _train_and_mirror(
+        self, limits: Limits, journal: OptunaJournal, address: str | None
+    ) -> tuple[list[str], str, dict[str, str]]:
+        from cluster.tracking import Mirror, is_mirrored, read_end  # imports wandb, which takes a second
+
+        agenda = self.work.agenda
+        done = [(t, agenda.outcomes[t.trial_id].state == "stopped") for t in agenda.trials if agenda.is_done(t)]
+        behind = [(t, stopped) for t, stopped in done if not is_mirrored(self.work, t, read_end(self.work, t, stopped))]
+        num_missing = self.work.plan().num_missing
+        if not num_missing:
+            self.say(f"all {len(agenda.trials)} trials are done: nothing to train")
+            if not behind:
+                return [], "", {}
+        if behind:
+            self.say(f"catching up W&B on {len(behind)} finished trials")
+        mirror = Mirror(self.work)
+        failures: list[str] = []
+        stopped_by = ""
+        try:
+            for trial, was_stopped in behind:
+                mirror.update(trial, was_stopped=was_stopped)
+            if num_missing:
+                failures, stopped_by = self._train(limits, mirror, journal, address)
+        finally:
+            mirror.close(MIRROR_WITHIN_S if self.interrupts.received else None)
+        return failures, stopped_by, mirror.problems
+
+    def _show_proposals(self, journal: OptunaJournal) -> None:
+        """Shows in the journal, too, what the agenda has the ledger keep."""
+
+        def record(event: Event) -> None:
+            self.ledger.append(event)
+            if event["event"] == "proposed":
+                journal.proposed(event["level"], event["number"], event["setting"], event["trials"])
+
+        self.work.agenda.record = record
+
+    def _train(
+        self, limits: Limits, mirror: Shown, journal: OptunaJournal, address: str | None
+    ) -> tuple[list[str], str]:
+        """Returns (failures, what stopped it)."""
+        from cluster.schedulers import make_scheduler  # these import Ray, which takes seconds
+        from cluster.tune_run import tune_trials
+
+        spec = self.work.spec
+        self.say("starting Ray (10 to 20 s)" if address is None else f"joining Ray at {address}")
+        with connected_ray(address) as available:
+            self.interrupts.install()
+            num_at_once = num_concurrent(spec.resources, available)
+            plan = self.work.plan(num_at_once)
+            self.say(
+                f"{plan.num_missing} of {plan.num_trials} trials to train, {num_at_once} at a time;"
+                f" about {duration(plan.expected_s)} by {plan.basis}"
+            )
+            if any(trial.config.weights == "none" for trial in self.work.missing):
+                self.say("training starts from random initial weights (training.weights: none)")
+            progress = Progress(plan.num_missing, plan.num_epochs, spec.objective, self.say)
+            session = Session(
+                self.work, self.ledger.append, limits, progress, mirror, self.interrupts, num_at_once, journal
+            )
+            scheduler = make_scheduler(spec.search, spec.objective, longest_training(spec))
+            if scheduler:
+                for trial in self.work.agenda.exploration.trials:
+                    scheduler.replay(trial.group, trial.trial_id, read_rows(self.work.trial_folder(trial)))
+            try:
+                with self.interrupts.deferred():
+                    tune_trials(session, self.stores, scheduler)
+            except StopRunError as stop:
+                return session.failures, str(stop)
+            finally:
+                progress.close()
+        return session.failures, ""
+
+    def _end(self, limits: Limits, stopped_by: str, num_missing: int, failures: list[str]) -> None:
+        """Says in the ledger how the session ended."""
+        if self.interrupts.received:
+            reason = "interrupted"
+        elif limits.failed_in_a_row:
+            reason = "failures"
+        elif stopped_by or (num_missing and not limits.allows_another_trial):
+            reason = "budget"
+        else:
+            reason = "incomplete" if num_missing else "complete"
+        detail = stopped_by or "; ".join(failures[:1])
+        used = {"wall_s": limits.used_s, "gpu_hours": limits.gpu_hours}
+        self.ledger.append({"event": "session_ended", "reason": reason, "detail": detail, **used})
+
+    def _reason(self, trial: Trial) -> str:
+        result = read_result(self.work.trial_folder(trial))
+        return str(result["reason"]) if result else ""
+
+
+def _begun(folder: Path) -> list[str]:
+    """Ids of the trials that have a directory."""
+    return [path.name for path in folder.glob("trials/*") if path.is_dir()]
+
+
+def _known(events: list[Event]) -> dict[str, set[str]]:
+    """Trial ids that the ledger has as proposed, and as ended for good."""
+    proposed = {name for event in events if event["event"] == "proposed" for name in event["trials"]}
+    ended = {e["trial_id"] for e in events if e["event"] == "trial_ended" and e["state"] != "failed"}
+    return {"proposed": proposed, "ended": ended}
+
+
+def _description(work: Work) -> Event:
+    """Who works here, on what."""
+    return {
+        "host": os.uname().nodename,
+        "pid": os.getpid(),
+        "trainer_version": TRAINER_VERSION,
+        "fingerprint": work.index.fingerprint,
+    }
 
 
 def _check_login(spec: StudySpec) -> None:
@@ -88,77 +295,8 @@ def _check_login(spec: StudySpec) -> None:
         check_login(spec)
 
 
-def _fetch_weights(missing: list[Trial]) -> None:
+def _fetch_weights(work: Work) -> None:
     from trainable.encoders import fetch_weights  # imports torch, which takes seconds
 
-    for config in {(t.config.encoder, t.config.weights): t.config for t in missing}.values():
+    for config in {(t.config.encoder, t.config.weights): t.config for t in work.missing}.values():
         fetch_weights(config)
-
-
-def _run_trials(
-    work: Work, missing: list[Trial], stores: dict[int, Path], say: Say
-) -> tuple[list[str], dict[str, str]]:
-    """Trains the missing trials and mirrors all; returns (failures, mirror problems by trial)."""
-    from cluster.tracking import Mirror, is_mirrored
-
-    unmirrored = [t for t in work.trials if t.trial_id in work.measured_s and not is_mirrored(work, t)]
-    if not missing:
-        say(f"all {len(work.trials)} trials are done: nothing to train")
-    if not missing and not unmirrored:
-        return [], {}
-    if unmirrored:
-        say(f"catching up W&B on {len(unmirrored)} finished trials")
-    with closing(Mirror(work)) as mirror:
-        for trial in unmirrored:
-            mirror.update(trial)
-        failures = _train(work, missing, stores, mirror.update, say) if missing else []
-    return failures, mirror.problems
-
-
-def _train(
-    work: Work, missing: list[Trial], stores: dict[int, Path], mirror: Callable[[Trial], None], say: Say
-) -> list[str]:
-    from cluster.tune_run import tune_trials
-
-    plan = work.plan()
-    say(
-        f"{plan.num_missing} of {plan.num_trials} trials to train ({plan.num_cells} cells x {len(plan.seeds)} seeds),"
-        f" {plan.num_concurrent} at a time; about {duration(plan.expected_s)} by {plan.basis}"
-    )
-    if any(trial.config.weights == "none" for trial in missing):
-        say("training starts from random initial weights (training.weights: none)")
-    progress = Progress(len(missing), sum(t.config.epochs for t in missing), work.spec.objective, say)
-    say("starting Ray (10 to 20 s)")
-    try:
-        with local_ray():
-            return tune_trials(work, missing, stores, progress, mirror)
-    finally:
-        progress.close()
-
-
-@contextmanager
-def local_ray() -> Iterator[None]:
-    """A Ray of our own on this machine, gone at the end: never one that somebody else left running."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # rows are in metrics.jsonl and W&B
-    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
-    os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"  # a relative path in a study, as of weights, holds for its trials too
-    import ray
-
-    # Ray's socket paths may have 107 characters, some 60 of which are its own.
-    is_long = len(tempfile.gettempdir()) > MAX_TEMP_CHARACTERS and Path("/tmp").is_dir()
-    scratch = tempfile.mkdtemp(prefix="canopoint-ray-", dir="/tmp" if is_long else None)
-    try:
-        ray.init(
-            address="local",
-            num_cpus=num_cpus(),
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            object_store_memory=128 * 2**20,
-            _temp_dir=scratch,
-        )
-        yield
-    finally:
-        ray.shutdown()
-        shutil.rmtree(scratch, ignore_errors=True)

@@ -12,106 +12,36 @@ Scientific factors carry the question and are never optimised away; nuisance fac
 levels. Everything not named keeps TrainConfig's default.
 """
 
+import math
+import os
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from study.explain import explain
-from study.yaml_file import parse_yaml, read_yaml
-from trainable.config import (
-    FLOOR_NAMES,
-    METRIC_NAMES,
-    DataConfig,
-    InputError,
-    TrainConfig,
-    check_name,
-    check_value,
-    from_mapping,
-    known_or_nearest,
+from study.sections import (
+    MAX_TRIALS,
+    METRICS,
+    Budget,
+    Confirm,
+    Failures,
+    Objective,
+    Parameter,
+    Resources,
+    Search,
+    Section,
+    Tracking,
+    Value,
 )
+from study.settings import check_parameter, check_setting
+from study.yaml_file import parse_yaml, read_yaml
+from trainable.config import FLOOR_NAMES, DataConfig, InputError, TrainConfig, check_name, from_mapping
+
+__all__ = ["METRICS", "Objective", "Parameter", "Resources", "StudySpec", "Value", "find_study", "load_study"]
 
 CATALOG = Path(__file__).parent / "catalog"
-SETTINGS = tuple(TrainConfig.__dataclass_fields__)
-RUN_SETTINGS = ("seed", "device", "num_threads")
-"""TrainConfig fields that `search.seeds` and `resources` decide, not `training` or `parameters`."""
-
-METRICS = tuple(f"val/{prefix}{name}" for prefix in ("", "image_") for name in METRIC_NAMES)
-Value = bool | int | float | str
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class Parameter(_Section):
-    """What varies: a factor with its role and levels."""
-
-    role: Literal["scientific", "nuisance"]
-    values: list[Value] = Field(min_length=1, max_length=1000)
-
-    @model_validator(mode="after")
-    def _levels_differ(self) -> "Parameter":
-        if len(set(self.values)) < len(self.values):
-            raise ValueError(f"values: each level stands once, got {self.values}")
-        return self
-
-
-class Search(_Section):
-    """How settings are proposed, and the seed blocks in which every cell is run."""
-
-    method: Literal["grid"] = "grid"
-    seeds: list[Annotated[int, Field(ge=0)]] = Field(default=[0, 1, 2], min_length=1, max_length=1000)
-
-    @model_validator(mode="after")
-    def _seeds_differ(self) -> "Search":
-        if len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(f"seeds: each seed stands once, got {self.seeds}")
-        return self
-
-
-class Objective(_Section):
-    """The one metric that search, table, findings and export use, and the epoch it is read at.
-
-    `margin` is the difference that the user calls negligible, in units of the metric. `references` are known results of
-    others on these data, name -> value: the report says whether the networks beat them, as it does of the floors.
-    """
-
-    metric: str = "val/miou"
-    mode: Literal["max"] = "max"  # every metric here is better when larger
-    at: Literal["last"] = "last"  # the epoch whose weights are kept
-    margin: float = Field(default=0.01, ge=0, le=1)
-    references: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")], Annotated[float, Field(ge=0, le=1)]] = {}
-
-    @field_validator("metric")
-    @classmethod
-    def _metric_exists(cls, metric: str) -> str:
-        if metric not in METRICS:
-            raise ValueError(f"no such metric, got {metric}{known_or_nearest(metric, METRICS)}")
-        return metric
-
-
-class Resources(_Section):
-    """What one trial gets. Threads of torch are pinned to `cpus_per_trial`."""
-
-    cpus_per_trial: int = Field(default=1, ge=1, le=1024)
-    gpus_per_trial: float = Field(default=0.0, ge=0, le=64)
-    max_concurrent: int | None = Field(default=None, ge=1)
-
-    @field_validator("gpus_per_trial")
-    @classmethod
-    def _gpus_are_schedulable(cls, gpus: float) -> float:
-        if gpus > 1 and gpus != int(gpus):
-            raise ValueError(f"a share of one GPU or whole GPUs, got {gpus:g}")
-        return gpus
-
-
-class Tracking(_Section):
-    """The W&B mirror: `offline` writes run files, `online` also sends them."""
-
-    project: str = Field(default="canopoint", pattern=r"^[A-Za-z0-9._-]{1,128}$")
-    mode: Literal["offline", "online"] = "offline"
 
 
 def _data(value: object) -> object:
@@ -123,18 +53,21 @@ def _training(value: object) -> object:
     if not isinstance(value, dict):
         raise ValueError(f"must be a mapping of settings, got {value!r}")
     for name, setting in value.items():
-        _check_setting(str(name), setting, f"training.{name}")
+        check_setting(str(name), setting, f"training.{name}")
     return value
 
 
-class StudySpec(_Section):
+class StudySpec(Section):
     """A study: the question, and all that is needed to answer it again."""
 
     study: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
     data: Annotated[DataConfig, BeforeValidator(_data)]
-    training: Annotated[dict[str, Value], BeforeValidator(_training)] = {}
+    training: Annotated[dict[str, Value], BeforeValidator(_training)] = Field(default={})
     parameters: dict[str, Parameter] = Field(min_length=1)
     search: Search = Search()
+    confirm: Confirm | None = None
+    budget: Budget = Budget()
+    failures: Failures = Failures()
     objective: Objective = Objective()
     resources: Resources = Resources()
     tracking: Tracking = Tracking()
@@ -143,11 +76,68 @@ class StudySpec(_Section):
     @model_validator(mode="after")
     def _parameters_fit(self) -> "StudySpec":
         for name, parameter in self.parameters.items():
-            where = f"parameters.{name}"
-            for value in parameter.values:
-                _check_setting(name, value, where)
+            check_parameter(name, parameter)
             if name in self.training:
-                raise InputError(f"{where}: also fixed under training; keep one of the two")
+                raise InputError(f"parameters.{name}: also fixed under training; keep one of the two")
+        return self
+
+    @model_validator(mode="after")
+    def _search_fits(self) -> "StudySpec":
+        for name, parameter in self.parameters.items():
+            if self.search.method == "grid" and parameter.is_range:
+                raise InputError(
+                    f"parameters.{name}: a grid needs values, got a range from {parameter.min} to {parameter.max}; list"
+                    f" them, or set search.method to random, quasi_random or optuna"
+                )
+        points = self.parameters.get("points_per_image")
+        if self.search.method == "optuna_pareto" and (points is None or points.role != "nuisance"):
+            raise InputError(
+                "search.method: optuna_pareto weighs the metric against annotation effort and searches"
+                " points_per_image too; make it a parameter with role: nuisance, or choose another method"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _search_is_not_too_long(self) -> "StudySpec":
+        scientific = [each.values or [] for each in self.parameters.values() if each.role == "scientific"]
+        counts = (math.prod(map(len, scientific)), self.search.trials_per_level or 0, len(self.search.seeds))
+        if math.prod(counts) > MAX_TRIALS:
+            raise InputError(
+                f"search: {counts[0]} levels x {counts[1]} settings x {counts[2]} seeds are {math.prod(counts)} trials;"
+                f" at most {MAX_TRIALS}; lower trials_per_level, or give fewer levels or seeds"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _scheduler_can_stop(self) -> "StudySpec":
+        scheduler, grace = self.search.scheduler, self.search.grace_epochs
+        varied = self.parameters.get("epochs")
+        if scheduler == "none":
+            return self
+        if varied and varied.role == "nuisance":
+            raise InputError(
+                f"search.scheduler: {scheduler} compares trials epoch by epoch, and parameters.epochs makes them"
+                f" differ in length; set it to none, or fix epochs under training"
+            )
+        fixed = self.training.get("epochs", TrainConfig.epochs)
+        fewest = min(int(each) for each in (varied and varied.values) or [fixed])
+        if grace >= fewest:
+            raise InputError(
+                f"search.grace_epochs: must be less than the {fewest} epochs of a trial, got {grace}; otherwise"
+                f" {scheduler} stops none: train for more epochs, or set search.scheduler to none"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _seeds_of_confirmation_are_fresh(self) -> "StudySpec":
+        if self.confirm and (used := sorted(set(self.confirm.seeds) & set(self.search.seeds))):
+            raise InputError(
+                f"confirm.seeds: {used[0]} is one of search.seeds too, by which winners are chosen; give fresh seeds"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _objective_fits(self) -> "StudySpec":
         if taken := sorted(self.objective.references.keys() & set(FLOOR_NAMES)):
             raise InputError(f"objective.references.{taken[0]}: is the name of a floor; choose another")
         if self.data.annotations and self.objective.metric.endswith("boundary_f1"):
@@ -163,8 +153,9 @@ class StudySpec(_Section):
         return Path(self.storage) / self.study
 
     def to_mapping(self) -> dict[str, Any]:
-        """The study as plain values, defaults written out."""
-        return {**self.model_dump(exclude={"data"}), "data": asdict(self.data)}
+        """The study as plain values, defaults written out; a factor has either values or a range."""
+        parameters = {name: each.model_dump(exclude_defaults=True) for name, each in self.parameters.items()}
+        return {**self.model_dump(exclude={"data"}), "data": asdict(self.data), "parameters": parameters}
 
 
 def load_study(name: str, overrides: list[str]) -> StudySpec:
@@ -193,21 +184,13 @@ def parse_study(mapping: dict[str, Any], where: str) -> StudySpec:
 def find_study(name: str) -> Path:
     """The path of a study file: a path as given, or a name of the catalog."""
     path = Path(name)
-    if path.is_file():
+    if os.path.isfile(path):  # Path.is_file raises where no file could have such a name
         return path
     if path.suffix in (".yaml", ".yml"):
         raise InputError(f"{path}: no such file")
     names = sorted(entry.stem for entry in CATALOG.glob("*.yaml"))
     check_name(name, names, f"{name}: no such file, and in the catalog", "study")
     return CATALOG / f"{name}.yaml"
-
-
-def _check_setting(name: str, value: object, where: str) -> None:
-    if name in RUN_SETTINGS:
-        section = "search.seeds" if name == "seed" else "resources"
-        raise InputError(f"{where}: set by {section}; remove it here")
-    check_name(name, [setting for setting in SETTINGS if setting not in RUN_SETTINGS], where, "training setting")
-    check_value(TrainConfig, name, value, where)
 
 
 def _apply_override(mapping: dict[str, Any], override: str) -> None:

@@ -5,9 +5,9 @@ place; the hash in its name proves its content, because a flipped bit loads sile
 """
 
 import hashlib
-import logging
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +15,7 @@ import torch
 from torch import nn
 
 from trainable.atomic import publish, scratch_file
-
-logger = logging.getLogger(__name__)
+from trainable.sealed import set_aside
 
 Arrays = dict[str, np.ndarray]
 _NAME = re.compile(r"state-(\d{6})-([0-9a-f]{64})\.npz")
@@ -41,16 +40,26 @@ def save(folder: Path, epoch: int, arrays: Arrays) -> Path:
 def load_latest(folder: Path) -> tuple[int, Arrays] | None:
     """The newest whole checkpoint as (epoch, arrays), or None where there is none.
 
-    One whose content does not match its name is set aside as `*.damaged`, and said so; the next older one serves.
+    One whose content does not match its name is set aside as `*.damaged`, with a warning; the next older one serves.
     """
     for path in sorted(folder.glob("state-*.npz"), reverse=True):
         match = _NAME.fullmatch(path.name)
         if match and _sha256(path) == match.group(2):
             with np.load(path, allow_pickle=False) as archive:
                 return int(match.group(1)), dict(archive)
-        logger.warning("%s is damaged (its SHA-256 differs from its name); set aside", path)
-        path.rename(path.with_suffix(".damaged"))
+        set_aside(path, "its SHA-256 differs from its name")
     return None
+
+
+def pack_files(files: Mapping[str, bytes]) -> Arrays:
+    """Small files as named arrays, so that a checkpoint can give them back as they were."""
+    return {f"file/{name}": np.frombuffer(content, dtype=np.uint8) for name, content in files.items()}
+
+
+def unpack_files(arrays: Arrays) -> dict[str, bytes]:
+    """The inverse of `pack_files`."""
+    prefix = "file/"
+    return {name[len(prefix) :]: array.tobytes() for name, array in arrays.items() if name.startswith(prefix)}
 
 
 def pack_state(model: nn.Module, optimizer: torch.optim.Optimizer | None) -> Arrays:
@@ -71,14 +80,13 @@ def unpack_model(arrays: Arrays, model: nn.Module) -> None:
 def unpack_state(arrays: Arrays, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     """Puts `pack_state`'s arrays back; the inverse of it, bit by bit."""
     unpack_model(arrays, model)
-    tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     states: dict[int, dict[str, torch.Tensor]] = {}
-    for name, tensor in tensors.items():
+    for name, array in arrays.items():
         kind, _, rest = name.partition("/")
         if kind == "optimizer":
             index, _, key = rest.partition("/")
-            states.setdefault(int(index), {})[key] = _laid_out_like(parameters[int(index)], tensor)
+            states.setdefault(int(index), {})[key] = _laid_out_like(parameters[int(index)], torch.from_numpy(array))
     optimizer.load_state_dict({**optimizer.state_dict(), "state": states})
 
 

@@ -206,6 +206,8 @@ class TrainConfig:
         gradient_checkpointing: keep fewer activations and compute them twice: less memory, the same result.
         compile: hand the model to `torch.compile`; a minute or more before the first step.
         deterministic: the same bits on the same machine, always. Without it a GPU may pick faster algorithms.
+        evaluate_test: open the test split after the last epoch. Only trials that confirm a choice do; whoever chooses
+            by the test split has none any more.
         seed: seed block: draw of points, initial weights, order of images and augmentation.
         device: `cpu` or `cuda`. Devices round differently, so it belongs to the run's identity.
         num_threads: CPU threads of torch; 1 and 2 threads give different bits.
@@ -237,6 +239,7 @@ class TrainConfig:
     gradient_checkpointing: bool = _knob(False)
     compile: bool = _knob(False)
     deterministic: bool = _knob(True)
+    evaluate_test: bool = _knob(False)
     seed: int = _knob(0, minimum=0)
     device: str = _knob("cpu", choices=("cpu", "cuda"))
     num_threads: int = _knob(1, minimum=1, maximum=1024)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from trainable.config import CLASS_NAMES, TRAINER_VERSION, DataConfig, SyntheticConfig
+from trainable.metrics import floors
 from trainable.scenes import SPLITS, SceneIndex, read_index
 from trainable.shared_folder import make_once
 from trainable.store import Store, open_store, pack_store, store_path
@@ -31,7 +32,7 @@ def load_index(config: DataConfig, cache: Path) -> SceneIndex:
 
 
 def load_store(index: SceneIndex, image_size: int, cache: Path, progress: Callable[[int], None]) -> Path:
-    """The folder of the packed store of these images, packed now if it is not there."""
+    """The folder of the packed store of these images, packed now if it is not there or damaged; read to find out."""
     path = store_path(cache, index, image_size)
     pack_store(index, image_size, path, progress)
     return path
@@ -42,8 +43,6 @@ def describe_data(config: DataConfig, index: SceneIndex, store_folder: Path) -> 
 
     Where people's points take the place of masks, shares and floors are those of the points.
     """
-    from trainable.metrics import floors  # imports torch, which takes seconds
-
     store = open_store(store_folder)
     pixels = {split: _class_pixels(store, split) for split in SPLITS}
     return {
@@ -61,10 +60,7 @@ def describe_data(config: DataConfig, index: SceneIndex, store_folder: Path) -> 
         "forest_share": {
             split: each["forest"] / sum(each.values()) for split, each in pixels.items() if any(each.values())
         },
-        "floors": {
-            floor: {f"val/{name}": value for name, value in scores.items()}
-            for floor, scores in floors(store.masks[store.splits["val"]]).items()
-        },
+        "floors": _floors(store, [split for split in ("val", "test") if any(pixels[split].values())]),
         "warnings": list(store.warnings),
     }
 
@@ -72,6 +68,15 @@ def describe_data(config: DataConfig, index: SceneIndex, store_folder: Path) -> 
 def _describe_split(index: SceneIndex, store: Store, split: str, pixels: dict[str, int]) -> dict[str, Any]:
     described = {"num_images": len(store.splits[split]), "scenes": index.scenes(split)}
     return described | ({"num_points": pixels} if store.sparse else {})
+
+
+def _floors(store: Store, splits: list[str]) -> dict[str, dict[str, float]]:
+    """Floor -> `<split>/<metric>` -> value, for the splits of which something is known."""
+    named: dict[str, dict[str, float]] = {}
+    for split in splits:
+        for floor, scores in floors(store.masks[store.splits[split]]).items():
+            named.setdefault(floor, {}).update({f"{split}/{name}": value for name, value in scores.items()})
+    return named
 
 
 def _class_pixels(store: Store, split: str) -> dict[str, int]:

@@ -179,7 +179,8 @@ def _with_points(
     made = {name: points for name, points in annotations.items() if name in images}
     used = require_both_classes(made, config, images)
     pairs = [replace(pair, points=tuple(used.get(pair.image.name, ()))) for pair in pairs]
-    _check_splits(pairs)
+    _require_points(pairs, "train", len(CLASS_NAMES), "points of both classes")
+    _require_points(pairs, "val", 1, "a point")
     warnings = []
     empty = [pair.image.name for pair in pairs if not pair.points]
     if empty:
@@ -193,15 +194,23 @@ def _with_points(
     return pairs, warnings
 
 
-def _check_splits(pairs: list[ImagePair]) -> None:
-    """Training needs points of both classes, validation needs points."""
-    for split, num_needed, what in (("train", len(CLASS_NAMES), "points of both classes"), ("val", 1, "a point")):
-        members = [pair for pair in pairs if pair.split == split]
-        if len({point.class_index for pair in members for point in pair.points}) < num_needed:
-            raise InputError(
-                f"data.annotations: the images of the {split} split do not have {what}; label some in"
-                f" {', '.join(sorted({pair.scene for pair in members})[:5])}, or change data.split"
-            )
+def check_test_split(index: SceneIndex) -> None:
+    """Refuses to confirm on a test split of which nothing is known; without confirmation it may be so.
+
+    Raises:
+        InputError: says which scenes to label.
+    """
+    if index.sparse:
+        _require_points(index.pairs, "test", 1, "a point")
+
+
+def _require_points(pairs: Sequence[ImagePair], split: str, num_classes: int, what: str) -> None:
+    members = [pair for pair in pairs if pair.split == split]
+    if len({point.class_index for pair in members for point in pair.points}) < num_classes:
+        raise InputError(
+            f"data.annotations: the images of the {split} split do not have {what}; label some in"
+            f" {', '.join(sorted({pair.scene for pair in members})[:5])}, or change data.split"
+        )
 
 
 def _fingerprint(pairs: list[ImagePair]) -> str:

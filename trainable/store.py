@@ -1,7 +1,7 @@
 """The memory-mapped store: every image decoded and resized once, then shared by all trials of a node.
 
-A store is a folder with `images.npy` (N, H, W, bands) uint8, `masks.npy` (N, H, W) uint8 class indices and
-`store.json`. Whoever needs it first packs it, with all cores; the others wait.
+A store is a folder with `images.npy` (N, H, W, bands) uint8, `masks.npy` (N, H, W) uint8 class indices, `store.json`
+and the checksums of these. Whoever needs it first packs it, with all cores; the others wait.
 """
 
 import json
@@ -23,6 +23,7 @@ from trainable.decode import read_image, resize
 from trainable.image_table import ImagePair
 from trainable.labels import LabelFacts, check_masks, label_warnings, mask_labels, point_labels
 from trainable.scenes import SPLITS, SceneIndex
+from trainable.sealed import DamagedError
 from trainable.shared_folder import make_once
 
 PAIRS_PER_TASK, BYTES_PER_TASK = 8, 32 * 1024**2
@@ -66,7 +67,7 @@ def store_path(cache: Path, index: SceneIndex, image_size: int) -> Path:
 
 
 def pack_store(index: SceneIndex, image_size: int, path: Path, progress: Callable[[int], None]) -> None:
-    """Decodes, resizes and packs all images, unless the store is there or becomes there while we wait.
+    """Decodes, resizes and packs all images, unless the store is there, undamaged, or becomes there while we wait.
 
     Args:
         index: the checked images.
@@ -81,19 +82,27 @@ def pack_store(index: SceneIndex, image_size: int, path: Path, progress: Callabl
 
 
 def open_store(path: Path) -> Store:
-    """Maps a packed store into memory; costs nothing per trial."""
-    described = json.loads((path / "store.json").read_text())
-    return Store(
-        images=np.load(path / "images.npy", mmap_mode="r", allow_pickle=False),
-        masks=np.load(path / "masks.npy", mmap_mode="r", allow_pickle=False),
-        names=tuple(described["names"]),
-        splits={split: np.array(described["splits"][split], dtype=np.int64) for split in SPLITS},
-        band_mean=tuple(described["band_mean"]),
-        band_std=tuple(described["band_std"]),
-        warnings=tuple(described["warnings"]),
-        sparse=described["sparse"],
-        scale=described["scale"],
-    )
+    """Maps a packed store into memory; costs nothing per trial.
+
+    Raises:
+        DamagedError: a file is absent, cut short or not what it must be. To read all of it is left to the driver, once
+            (`make_once`).
+    """
+    try:
+        described = json.loads((path / "store.json").read_bytes())
+        return Store(
+            images=np.load(path / "images.npy", mmap_mode="r", allow_pickle=False),
+            masks=np.load(path / "masks.npy", mmap_mode="r", allow_pickle=False),
+            names=tuple(described["names"]),
+            splits={split: np.array(described["splits"][split], dtype=np.int64) for split in SPLITS},
+            band_mean=tuple(described["band_mean"]),
+            band_std=tuple(described["band_std"]),
+            warnings=tuple(described["warnings"]),
+            sparse=described["sparse"],
+            scale=described["scale"],
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DamagedError(f"{path}: damaged ({error!r}); run again, which packs it anew") from error
 
 
 def _pack(index: SceneIndex, image_size: int, folder: Path, progress: Callable[[int], None]) -> None:

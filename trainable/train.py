@@ -5,7 +5,7 @@ import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,12 +15,12 @@ from torch import Tensor
 from trainable.augment import augment_images, augment_labels, augment_points, draw_transforms
 from trainable.batches import Batch, Batches
 from trainable.checkpoint import Arrays, pack_state, unpack_state
-from trainable.config import InputError, TrainConfig
+from trainable.config import IGNORE_INDEX, InputError, TrainConfig
 from trainable.evaluation import Evaluation
 from trainable.loss import class_weights_from_counts
 from trainable.metrics import all_metrics
 from trainable.model import build_model
-from trainable.objective import Objective
+from trainable.objective import Features, Objective
 from trainable.optimizer import build_optimizer, rate_factor
 from trainable.points import describe_points
 from trainable.precision import autocast
@@ -40,13 +40,14 @@ class EpochResult:
 
     Attributes:
         metrics: `train/loss` (nats per labelled pixel, optional terms included), `val/...` (metrics.py), `points/...`
-            (what the annotations hold), `time/epoch_s` and `time/data_wait_s` (seconds).
-        counts: per-image counts of the validation images, from which `val/...` follows.
+            (what the annotations hold), `time/epoch_s` and `time/data_wait_s` (seconds); after the last epoch of a run
+            that opens the test split, `test/...` too.
+        counts: split -> per-image counts of its images, from which `val/...` and `test/...` follow.
     """
 
     epoch: int
     metrics: dict[str, float]
-    counts: ImageCounts
+    counts: dict[str, ImageCounts]
 
 
 class DivergenceError(FloatingPointError):
@@ -71,6 +72,9 @@ class TrainingRun:
         self.config = config
         self.store = store
         self.device = torch.device(config.device)
+        check_known(store, "val")
+        if config.evaluate_test:
+            check_known(store, "test")
         self.batches = Batches(config, store)
         label_counts = self.batches.label_counts()
         self.annotation = describe_points(label_counts)
@@ -78,10 +82,10 @@ class TrainingRun:
             raise InputError("data.split: one training image of 32 px is too little to normalise over; add images")
         model = build_model(config, store.images.shape[3], band_statistics(store))
         self.model = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.compiled_features = torch.compile(self.model.features) if config.compile else self.model.features
-        self.objective = Objective(
-            config, self.model, self._features, self._class_weights(torch.from_numpy(label_counts.sum(axis=0)))
-        )
+        features = torch.compile(self.model.features) if config.compile else self.model.features
+        self.features = in_precision(config, features)
+        weights = self._class_weights(torch.from_numpy(label_counts.sum(axis=0)))
+        self.objective = Objective(config, self.model, self.features, weights)
         self.optimizer = build_optimizer(config, self.model)
         self.epoch = 0
 
@@ -95,10 +99,7 @@ class TrainingRun:
             started = time.perf_counter()
             self.epoch += 1
             loss = self._train_epoch()
-            counts = self.evaluate("val")
-            scores = {f"val/{name}": value for name, value in all_metrics(counts).items()}
-            if not math.isfinite(scores["val/nll"]):
-                raise DivergenceError(self.epoch, None, f"the validation loss is {scores['val/nll']}")
+            scores, counts = self._evaluate_epoch()
             self._check_finite()
             timing = {"time/epoch_s": time.perf_counter() - started, "time/data_wait_s": self.batches.waited_s}
             yield EpochResult(self.epoch, {"train/loss": loss, **scores, **self.annotation, **timing}, counts)
@@ -131,8 +132,19 @@ class TrainingRun:
         for indices in np.array_split(members, math.ceil(len(members) / self.config.batch_size)):
             both = (self.store.images, self.store.masks)
             pixels, truth = (torch.from_numpy(each[indices]).to(self.device) for each in both)
-            evaluation.add(self.model.dense_logits(self._features(unit_scale(pixels))), truth)
+            evaluation.add(self.model.dense_logits(self.features(unit_scale(pixels))), truth)
         return evaluation.counts()
+
+    def _evaluate_epoch(self) -> tuple[dict[str, float], dict[str, ImageCounts]]:
+        """Metrics of the epoch and the counts that they follow from; at the end, of the test split where asked for."""
+        opens_test = self.config.evaluate_test and self.epoch == self.config.epochs
+        counts = {split: self.evaluate(split) for split in (("val", "test") if opens_test else ("val",))}
+        scores: dict[str, float] = {}
+        for split, each in counts.items():
+            scores |= {f"{split}/{name}": value for name, value in all_metrics(each).items()}
+            if not math.isfinite(scores[f"{split}/nll"]):
+                raise DivergenceError(self.epoch, None, f"the {split} loss is {scores[f'{split}/nll']}")
+        return scores, counts
 
     def _train_epoch(self) -> float:
         """One pass over the training images; returns the mean loss over its steps."""
@@ -167,11 +179,6 @@ class TrainingRun:
             return images, None, augment_labels(batch.labels, transforms)
         return images, *augment_points(batch.positions, batch.labels, self.config.image_size, transforms)
 
-    def _features(self, images: Tensor) -> Tensor:
-        """(B, bands, H, W) images in [0, 1] -> the model's last feature map, in the run's precision."""
-        with autocast(self.config):
-            return cast(Tensor, self.compiled_features(images))
-
     def _class_weights(self, label_counts: Tensor) -> Tensor | None:
         mode = self.config.class_weights
         priors = torch.from_numpy(self.batches.pixel_counts().sum(axis=0)) if mode == "prior" else None
@@ -179,9 +186,37 @@ class TrainingRun:
         return None if weights is None else weights.float().to(self.device)
 
 
+def check_known(store: Store, split: str) -> None:
+    """Refuses a split of which nothing is known, before a run trains for long and has nothing to be judged by.
+
+    Raises:
+        InputError: names the split.
+    """
+    members = store.splits[split]
+    if all((store.masks[index] == IGNORE_INDEX).all() for index in members):
+        raise InputError(
+            f"data.split: none of the {len(members)} images of the {split} split has a labelled pixel to evaluate on;"
+            f" label some of them"
+        )
+
+
 def unit_scale(pixels: Tensor) -> Tensor:
     """(B, H, W, bands) bytes -> (B, bands, H, W) float32 in [0, 1], in channels-last memory without a copy."""
     return pixels.permute(0, 3, 1, 2).float() / 255
+
+
+def in_precision(config: TrainConfig, features: Features) -> Features:
+    """The model's features in the run's precision.
+
+    No method of the run: the objective would hold the run and the run the objective, and a process that trains one
+    trial after another would keep the weights, gradients and moments of several until the collector comes by.
+    """
+
+    def compute(images: Tensor) -> Tensor:
+        with autocast(config):
+            return features(images)
+
+    return compute
 
 
 def make_deterministic(config: TrainConfig) -> None:

@@ -1,10 +1,8 @@
 """A finished run's model, from its folder: to predict with."""
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,8 +15,9 @@ from trainable.config import InputError, TrainConfig, from_mapping
 from trainable.decode import read_header, read_image, resize
 from trainable.model import Segmenter, build_model
 from trainable.predict import plan_windows, predict_image, save_prediction
+from trainable.sealed import read_sealed
 from trainable.train import unit_scale
-from trainable.trial_files import read_result
+from trainable.trial_files import CONFIG, read_result
 
 TILES_TO_TELL = 32
 """An image of more tiles takes long enough to say how far it is."""
@@ -47,21 +46,21 @@ def load_trained(folder: Path) -> TrainedModel:
     result = read_result(folder)
     if result is None or result["state"] != "completed":
         raise InputError(f"{folder}: holds no finished run (result.json); name a trial's folder, as in trials/<id>")
-    path = folder / "config.json"
-    try:
-        described: dict[str, Any] = json.loads(path.read_text())
-        settings, source = described["training"], described["images"]
-        num_bands, scale = int(source["num_bands"]), float(source["scale"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: damaged or of another version ({error}); train the model again") from error
-    config = from_mapping(TrainConfig, settings, str(path))
-    found = checkpoint.load_latest(folder / "checkpoint")
-    if found is None:
-        raise InputError(f"{folder / 'checkpoint'}: holds no whole checkpoint; train the model again")
-    model = build_model(replace(config, weights="none"), num_bands)
+    described = read_sealed(folder / CONFIG)
+    if described is None:
+        raise InputError(f"{folder / CONFIG}: absent; run the trial again, which writes it anew")
+    config = from_mapping(TrainConfig, described["training"], str(folder / CONFIG))
+    epoch, arrays = checkpoint.load_latest(folder / "checkpoint") or (0, {})
+    if epoch != result["epochs"]:  # an older checkpoint is another model
+        raise InputError(
+            f"{folder / 'checkpoint'}: the trained weights are damaged or gone; the result stays valid, but to predict"
+            f" remove {folder} and run again"
+        )
+    images = described["images"]
+    model = build_model(replace(config, weights="none"), images["num_bands"])
     model = model.to(memory_format=torch.channels_last)
-    checkpoint.unpack_model(found[1], model)
-    return TrainedModel(model.eval(), config, num_bands, scale)
+    checkpoint.unpack_model(arrays, model)
+    return TrainedModel(model.eval(), config, images["num_bands"], images["scale"])
 
 
 def predict_files(folder: Path, images: list[Path], out: Path, overlap: int | None, say: Callable[[str], None]) -> None:

@@ -1,5 +1,6 @@
 """Real W&B runs for the tests of the readers, written offline, and a made study for the tests of the findings."""
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
@@ -180,31 +181,61 @@ def _make_study(
     without: Iterable[tuple[Cell, int]] = (),
     roles: dict[str, str] = ROLES,
     last_gain: float = 0.0,
+    confirm: dict[Cell, list[float | None]] | None = None,
+    ended: Iterable[tuple[Cell, int, str]] = (),
     **changes: Any,
 ) -> StudyRuns:
-    """A study with one run for every cell and seed but those in `without`; two epochs each."""
+    """A study with one run for every cell and seed but those in `without` and `ended`; two epochs each.
+
+    Args:
+        cells: cell -> values of exploration at seeds 0, 1, ...
+        without: cells and seeds that no run is of.
+        roles: of the factors.
+        last_gain: by how much each run improves in its last epoch.
+        confirm: cell -> values on the test split at seeds 100, 101, ...; None where there is no run. On the validation
+            split each is .05 better.
+        ended: cells, seeds and kinds of runs that were stopped early or diverged.
+        changes: attributes of the study.
+    """
+    ended_at = {(cell, seed): state for cell, seed, state in ended}
+    readings = [
+        ("explore", 0, i, cell, [(value, math.nan) for value in values])
+        for i, (cell, values) in enumerate(cells.items())
+    ]
+    readings += [
+        ("confirm", 100, 1000 + i, cell, [None if test is None else (test + 0.05, test) for test in values])
+        for i, (cell, values) in enumerate((confirm or {}).items())
+    ]
     trials: list[dict[str, Any]] = []
     epochs: list[dict[str, Any]] = []
+    ended_early: list[dict[str, Any]] = []
     training: dict[str, Any] = {}
-    for i, (cell, values) in enumerate(cells.items()):
-        for seed, value in enumerate(values):
-            if (cell, seed) in without:
+    for phase, first_seed, i, cell, pairs in readings:
+        for seed, pair in enumerate(pairs, first_seed):
+            if (cell, seed) in without or pair is None:
                 continue
-            trial_id = f"{100 * i + seed:012x}"
+            trial_id = f"{100 * i + seed - first_seed:012x}"
             levels = dict(zip(NAMES, cell, strict=True))
-            key = {"run_id": f"demo-{trial_id}", "trial_id": trial_id, "seed": seed, **levels}
-            trials.append({**key, "objective": value, "time_s": 5.0})
+            key = {"run_id": f"demo-{trial_id}", "trial_id": trial_id, "seed": seed, "phase": phase, **levels}
+            if (cell, seed) in ended_at:
+                ended_early.append({**key, "state": ended_at[cell, seed], "time_s": 1.0})
+                continue
+            value, test = pair
+            trials.append({**key, "objective": value, "test": test, "time_s": 5.0})
             epochs += [{**key, "epoch": 2 - back, "val/miou": value - back * last_gain} for back in (1, 0)]
-            training[trial_id] = TrainConfig(**levels, seed=seed, epochs=2).to_mapping()
+            training[trial_id] = TrainConfig(
+                **levels, seed=seed, epochs=2, evaluate_test=phase == "confirm"
+            ).to_mapping()
     settings: dict[str, Any] = {
         "study": "demo",
         "parameters": roles,
         "objective": {"metric": "val/miou", "mode": "max", "at": "last", "margin": 0.01},
-        "data": {"source": "/data/forest", "floors": {"all_forest": {"val/miou": 0.3}}},
+        "data": {"source": "/data/forest", "floors": {"all_forest": {"val/miou": 0.3, "test/miou": 0.28}}},
         "data_config": {"root": "/data/forest"},
         "epochs": pd.DataFrame(epochs),
         "trials": pd.DataFrame(trials),
         "training": training,
         "excluded": [],
+        "ended_early": pd.DataFrame(ended_early),
     }
     return StudyRuns(**{**settings, **changes})

@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import pytest
 import yaml
@@ -16,23 +17,42 @@ def study_dir(tmp_path_factory, write_run):
     folder.mkdir()
     for count in COUNTS:
         for seed in SEEDS:
-            trial_id = f"{100 * count + seed:012x}"
-            training = TrainConfig(points_per_image=count, seed=seed, epochs=1).to_mapping()
-            config = {
-                "study": "demo",
-                "trial_id": trial_id,
-                "seed": seed,
-                "parameters": {"points_per_image": count},
-                "roles": {"points_per_image": "scientific"},
-                "training": training,
-                "data_config": {"root": "/data/forest"},
-                "data": {"fingerprint": "ab12", "source": "/data/forest", "floors": {"all_forest": {"val/miou": 0.9}}},
-                "objective": {"metric": "val/miou", "mode": "max", "at": "last", "margin": 0.01},
-                "trainer_version": "1",
-            }
-            rows = [{"epoch": 1, "val/miou": 0.5 + 0.002 * count + 0.01 * seed, "time/total_s": 2.0}]
-            write_run(folder, f"demo-{trial_id}", rows, config=config, summary={"state": "completed"})
+            add_run(write_run, folder, count, seed)
     return folder
+
+
+@pytest.fixture(scope="module")
+def confirmed_dir(study_dir, tmp_path_factory, write_run):
+    """The same study with both counts confirmed at two seeds, and a run that a scheduler stopped."""
+    folder = shutil.copytree(study_dir, tmp_path_factory.mktemp("confirmed") / "demo")
+    for count in COUNTS:
+        for seed in (100, 101):
+            add_run(write_run, folder, count, seed, phase="confirm")
+    add_run(write_run, folder, 50, 3, state="stopped")
+    return folder
+
+
+def add_run(write_run, folder, count, seed, phase="explore", state="completed"):
+    trial_id = f"{1000 * count + seed:012x}"
+    confirms = phase == "confirm"
+    training = TrainConfig(points_per_image=count, seed=seed, epochs=1, evaluate_test=confirms).to_mapping()
+    floor = {"val/miou": 0.9, "test/miou": 0.2}
+    config = {
+        "study": "demo",
+        "trial_id": trial_id,
+        "seed": seed,
+        "phase": phase,
+        "parameters": {"points_per_image": count},
+        "roles": {"points_per_image": "scientific"},
+        "training": training,
+        "data_config": {"root": "/data/forest"},
+        "data": {"fingerprint": "ab12", "source": "/data/forest", "floors": {"all_forest": floor}},
+        "objective": {"metric": "val/miou", "mode": "max", "at": "last", "margin": 0.01},
+        "trainer_version": "1",
+    }
+    row = {"epoch": 1, "val/miou": 0.5 + 0.002 * count + 0.01 * (seed % 100), "time/total_s": 2.0}
+    test = {"test/miou": row["val/miou"] - 0.1} if confirms else {}
+    write_run(folder, f"demo-{trial_id}", [row | test], config=config, summary={"state": state})
 
 
 def test_one_call_reads_the_runs_and_writes_everything(study_dir):
@@ -55,3 +75,23 @@ def test_a_folder_without_runs_is_refused_and_nothing_is_written(tmp_path):
     with pytest.raises(InputError, match="no W&B runs"):
         analyze_study(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_confirmed_study_is_read_on_the_test_split(confirmed_dir):
+    analysis = analyze_study(confirmed_dir)
+    found = json.loads(analysis.findings_path.read_text())
+    assert (found["schema_version"], found["phase"], found["metric"]) == ("3", "confirm", "test/miou")
+    # .50 and .51; 12.706205 * .00707107 / sqrt(2) = .0635. What `extend` reads: factors, their levels, the arms.
+    assert analysis.text.startswith("Label 50 points per image: test/miou 0.505 [0.441, 0.569] over 2 fresh seeds.\n")
+    assert 'The networks beat calling every pixel "forest" (test/miou 0.200).' in analysis.text
+    (factor,) = (factor for factor in found["factors"] if factor["role"] == "scientific")
+    assert [(level["level"], level["verdict"]) for level in factor["levels"]] == [(10, "not enough"), (50, "best")]
+    assert [(arm["scientific"], arm["parameters"]) for arm in found["arms"]] == [
+        ({"points_per_image": n}, {"points_per_image": n}) for n in COUNTS
+    ]
+    assert found["arms"][1]["explored"]["value"] == pytest.approx(0.61)
+    assert found["arms"][1]["val"]["value"] == pytest.approx(0.605)
+    assert found["excluded"][0][1].startswith("stopped early at epoch 1 of 1 by the scheduler")
+    best = yaml.safe_load(analysis.best_path.read_text())
+    assert best["training"]["evaluate_test"] is True
+    assert best["reproduces"]["value"] == pytest.approx(0.5)

@@ -1,4 +1,7 @@
+import pytest
+
 from analysis.find import find
+from analysis.study_terms import Range, SearchTerms
 
 
 def kinds(findings):
@@ -27,7 +30,7 @@ def test_a_rising_curve_is_a_caveat_only_beyond_the_margin(make_study):
 def test_the_edge_of_a_range_is_a_caveat_but_gamma_0_is_no_edge(make_study):
     texts = [caveat.text for caveat in find(make_study()).caveats if caveat.kind == "edge"]
     assert texts == [
-        "Largest tried: points per image 50 has the best mean; a larger one may do better.",
+        "Largest tried: points per image 50 leads; a larger one may do better.",
         "Smallest tried: learning rate 0.001 is chosen; a smaller one may do better.",
     ]
 
@@ -57,5 +60,56 @@ def test_every_caveat_fits_on_a_line_of_the_terminal(make_study):
     excluded = [("demo-1", "1 of 2 epochs")]
     runs = make_study(training=training, data=data, excluded=excluded, last_gain=0.1, without={((10, 0.01, 2.0), 1)})
     caveats = find(runs).caveats
-    assert len({caveat.kind for caveat in caveats}) == 10
+    assert len({caveat.kind for caveat in caveats}) == 9
     assert max(len(caveat.text) for caveat in caveats) <= 96  # beside the four columns of "  - "
+
+
+# Ranges ---------------------------------------------------------------------------------------------------------------
+
+
+def searched(low, high, is_log=True):
+    return SearchTerms(is_grid=False, ranges={"learning_rate": Range(low, high, is_log)})
+
+
+@pytest.mark.parametrize(
+    ("rate", "terms", "text"),
+    [
+        # Five per cent of three decades are .15 of one: a factor of 1.41.
+        (8e-3, searched(1e-5, 1e-2), "Largest searched: learning rate 0.008 at points per image 10 is chosen"),
+        (7e-3, searched(1e-5, 1e-2), ""),
+        (1.3e-5, searched(1e-5, 1e-2), "Smallest searched: learning rate 1.3e-05 at points per image 10 is chosen"),
+        (7e-3, searched(1e-5, 7.2e-3, is_log=False), "Largest searched: learning rate 0.007 at points per image 10"),
+        (0.1, searched(1e-5, 1e-2), ""),  # given by hand, outside of the range
+    ],
+)
+def test_a_winner_near_the_end_of_its_range_is_a_caveat(make_study, rate, terms, text):
+    cells = {(10, rate, 0.0): [0.5, 0.6, 0.7], (50, 1e-3, 0.0): [0.6, 0.7, 0.81]}
+    texts = [caveat.text for caveat in find(make_study(cells, search=terms)).caveats if " searched: " in caveat.text]
+    assert [t[: len(text)] for t in texts] == ([text] if text else [])
+
+
+def test_0_ends_the_scale_and_not_the_search(make_study):
+    terms = SearchTerms(is_grid=False, ranges={"focal_gamma": Range(0, 5, is_log=False)})
+    cells = {(10, 0.001, 0.1): [0.5, 0.6, 0.7], (50, 0.001, 4.9): [0.6, 0.7, 0.81]}
+    texts = [caveat.text for caveat in find(make_study(cells, search=terms)).caveats if " searched: " in caveat.text]
+    assert texts == ["Largest searched: focal gamma 4.9 at points per image 50 is chosen; widen the range."]
+
+
+def test_an_edge_at_several_levels_is_one_caveat(make_study):
+    cells = {(n, 9e-3, 0.0): [0.5 + n / 1000, 0.6, 0.7] for n in (10, 20, 30, 40)}
+    texts = [caveat.text for caveat in find(make_study(cells, search=searched(1e-5, 1e-2))).caveats]
+    assert (
+        "Largest searched: learning rate 0.009 at points per image 10 and 3 more is chosen; widen the range." in texts
+    )
+
+
+def test_a_confirmed_curve_that_rises_is_a_caveat_too(make_study):
+    winners = {(10, 0.001, 2.0): [0.5, 0.5, 0.51], (50, 0.001, 0.0): [0.65, 0.66, 0.67]}
+    assert "rising" in kinds(find(make_study(confirm=winners, last_gain=0.02)))
+
+
+def test_a_metric_without_floor_on_the_test_split_is_a_caveat(make_study):
+    winners = {(10, 0.001, 2.0): [0.5, 0.5, 0.51], (50, 0.001, 0.0): [0.65, 0.66, 0.67]}
+    runs = make_study(confirm=winners, data={"source": "x", "floors": {"all_forest": {"val/miou": 0.3}}})
+    texts = [caveat.text for caveat in find(runs).caveats]
+    assert "No floor for test/miou: whether a network is worth its cost is not checked." in texts

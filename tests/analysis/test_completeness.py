@@ -9,7 +9,17 @@ from typing import Any
 
 import pytest
 
-from analysis.completeness import exclusion, metric_value, objective_rows
+from analysis.completeness import (
+    DIVERGED,
+    INCOMPLETE,
+    STOPPED,
+    exclusion,
+    kind_of,
+    last_row,
+    metric_value,
+    objective_rows,
+    phase_of,
+)
 from analysis.study_terms import StudyTerms
 from analysis.wandb_runs import WandbRun
 
@@ -85,12 +95,71 @@ def test_a_run_of_another_group_or_plan(make_run: MakeRun) -> None:
     [
         ({"exit_code": 3}, "ended with exit code 3"),
         ({"exit_code": None}, "no exit record: it is still running or was interrupted"),
-        ({"summary": {"state": "stopped"}}, "its state is 'stopped'"),
+        ({"summary": {"state": "failed"}}, "its state is 'failed'"),
         ({"summary": {}}, ""),
     ],
 )
 def test_a_run_must_end_well(changes: dict[str, Any], reason: str, make_run: MakeRun) -> None:
     assert exclusion(make_run(**changes), TERMS, None, NOWHERE) == reason
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason", "kind"),
+    [
+        (
+            {"summary": {"state": "stopped"}, "history": ROWS[:2]},
+            "stopped early at epoch 2 of 3 by the scheduler: never compared with finished runs",
+            STOPPED,
+        ),
+        # However it was closed, and whatever it holds: nothing is wrong with it.
+        (
+            {"summary": {"state": "stopped"}, "history": [], "exit_code": 1},
+            "stopped early at epoch 0 of 3 by the scheduler: never compared with finished runs",
+            STOPPED,
+        ),
+        ({"summary": {"state": "infeasible"}, "history": []}, "diverged", DIVERGED),
+        ({"summary": {"state": "infeasible", "reason": "loss is nan"}}, "diverged: loss is nan", DIVERGED),
+        (
+            {"summary": {"state": "infeasible", "reason": "diverged in epoch 2: loss is nan"}},
+            "diverged in epoch 2: loss is nan",
+            DIVERGED,
+        ),
+        ({"summary": {"state": "infeasible", "reason": ["odd"]}}, "diverged: ['odd']", DIVERGED),
+        ({"summary": {"state": "failed"}}, "its state is 'failed'", INCOMPLETE),
+    ],
+)
+def test_what_ended_early_is_a_result_and_no_defect(
+    changes: dict[str, Any], reason: str, kind: str, make_run: MakeRun
+) -> None:
+    assert exclusion(make_run(**changes), TERMS, None, NOWHERE) == reason
+    assert kind_of(reason) == kind
+
+
+def test_a_stopped_run_of_another_study_is_first_of_all_not_ours(make_run: MakeRun) -> None:
+    run = make_run(group="elsewhere", summary={"state": "stopped"})
+    assert kind_of(exclusion(run, TERMS, None, NOWHERE)) == INCOMPLETE
+
+
+@pytest.mark.parametrize(
+    ("test", "reason"),
+    [
+        ({"test/miou": 0.3}, ""),
+        ({}, "confirms without a finite test/miou after its last epoch"),
+        ({"test/miou": math.nan}, "confirms without a finite test/miou after its last epoch"),
+    ],
+)
+def test_a_run_that_confirms_reads_the_test_split_after_its_last_epoch(
+    test: dict[str, float], reason: str, make_run: MakeRun, make_config: Callable[..., dict[str, Any]]
+) -> None:
+    run = make_run(config=make_config(phase="confirm"), history=[*ROWS[:2], ROWS[2] | test])
+    assert exclusion(run, TERMS, None, NOWHERE) == reason
+    assert exclusion(replace(run, config=make_config(phase="explore")), TERMS, None, NOWHERE) == ""
+
+
+def test_the_phase_is_known(make_run: MakeRun, make_config: Callable[..., dict[str, Any]]) -> None:
+    run = make_run(config=make_config(phase=["confirm"]))
+    assert exclusion(run, TERMS, None, NOWHERE) == "config.phase: must be explore or confirm"
+    assert phase_of(make_run()) == "explore"  # a run of a study older than confirmation
 
 
 BAD_ROWS = [
@@ -127,6 +196,11 @@ def test_the_objective_is_finite_where_its_rule_reads_it(make_run: MakeRun) -> N
     assert exclusion(run, best, None, NOWHERE) == "objective val/miou is nan at epoch 1"
     assert objective_rows([ROWS[2], ROWS[0], ROWS[1]], TERMS) == [ROWS[2]]
     assert objective_rows([ROWS[2], ROWS[0], ROWS[1]], best) == ROWS
+
+
+def test_the_last_row_is_that_of_the_last_epoch() -> None:
+    assert last_row([ROWS[2], ROWS[0]]) == ROWS[2]
+    assert last_row([]) == {}
 
 
 def test_what_was_not_measured_is_nan() -> None:

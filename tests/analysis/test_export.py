@@ -1,5 +1,6 @@
 import errno
 import json
+import math
 
 import pandas as pd
 import pytest
@@ -8,7 +9,9 @@ import yaml
 from analysis.export import export_best
 from analysis.find import find
 from analysis.runs import StudyRuns
+from study.training_file import read_training_file
 from trainable.config import DataConfig, InputError, TrainConfig, from_mapping
+from trainable.sealed import write_sealed
 
 DATA = {"root": "/data/forest", "split": {"train": 0.6, "val": 0.2, "test": 0.2, "seed": 0}}
 # (points, learning rate) -> val/miou at seeds 3, 4, 5. The recommended cell is luckiest at seed 5.
@@ -21,8 +24,8 @@ def make_runs(**changes):
         for seed, value in zip((3, 4, 5), values, strict=True):
             trial_id = f"{100 * i + seed:012x}"
             levels = {"points_per_image": points, "learning_rate": rate}
-            key = {"run_id": f"demo-{trial_id}", "trial_id": trial_id, "seed": seed, **levels}
-            trials.append({**key, "objective": value, "time_s": 5.0})
+            key = {"run_id": f"demo-{trial_id}", "trial_id": trial_id, "seed": seed, "phase": "explore", **levels}
+            trials.append({**key, "objective": value, "test": math.nan, "time_s": 5.0})
             training[trial_id] = TrainConfig(**levels, seed=seed, weight_decay=1e-16).to_mapping()
     table = pd.DataFrame(trials)
     settings = {
@@ -78,7 +81,7 @@ def test_the_finding_stands_above_in_words(tmp_path):
     path, _ = export(tmp_path)
     comments = [line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("#")]
     assert any("Label 50 points per image, with learning rate 1e-05: val/miou 0.720" in line for line in comments)
-    assert any("lowest seed" in line for line in comments)
+    assert any("at seed 3: its lowest exploration seed" in line for line in comments)
 
 
 def test_the_hash_of_the_result_is_taken_from_the_trial(tmp_path):
@@ -86,9 +89,32 @@ def test_the_hash_of_the_result_is_taken_from_the_trial(tmp_path):
     trial.mkdir(parents=True)
     (trial / "result.json").write_text(json.dumps({"result_sha256": "ab12", "state": "completed"}))
     assert export(tmp_path)[1]["reproduces"]["result_sha256"] == "ab12"
-    (trial / "result.json").write_text("{")
-    with pytest.raises(InputError, match=r"result\.json: is no JSON"):
+    write_sealed(trial / "result.json", {"result_sha256": "cd34", "state": "completed"})
+    assert export(tmp_path)[1]["reproduces"]["result_sha256"] == "cd34"
+
+
+@pytest.mark.parametrize(("old", "new", "message"), [("}", "", "cannot be read as JSON"), ("cd34", "cd35", "damaged")])
+def test_a_damaged_result_is_not_promised(tmp_path, old, new, message):
+    trial = tmp_path / "trials" / "000000000067"
+    trial.mkdir(parents=True)
+    write_sealed(trial / "result.json", {"result_sha256": "cd34"})
+    (trial / "result.json").write_text((trial / "result.json").read_text().replace(old, new))
+    with pytest.raises(InputError, match=rf"result\.json: {message}"):
         export(tmp_path)
+
+
+def test_a_confirmed_recommendation_is_exported_as_it_was_confirmed(tmp_path, make_study):
+    # The runs of best.yaml open the test split, so that training it again gives the very number of the headline's seed.
+    winners = {(10, 0.001, 2.0): [0.5, 0.5, 0.5], (50, 0.001, 0.0): [None, 0.66, 0.67]}
+    runs = make_study(confirm=winners)
+    path = export_best(tmp_path, runs, find(runs))
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    assert content["training"]["seed"] == 101
+    assert content["training"]["evaluate_test"] is True
+    assert content["reproduces"]["metric"] == "test/miou"
+    assert content["reproduces"]["value"] == 0.66
+    assert read_training_file(path).training.points_per_image == 50
+    assert "# at seed 101: its lowest confirmation seed" in path.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", ["a\ntraining: {}", "a\u2028training: {}", "a\x85b", "a\x00b", "a\x1b[31m", "a\ud800"])

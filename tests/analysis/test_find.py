@@ -99,7 +99,7 @@ def test_known_results_count_like_floors(make_study):
     assert (findings.floors[-1].name, findings.floors[-1].floor, findings.floors[-1].verdict) == (
         "boosting", 0.633, "beats",
     )  # fmt: skip
-    assert findings.floors[-1].text == "The networks beat boosting (val/miou 0.633)."
+    assert findings.floors[-1].text == "The networks beat boosting (known result 0.633)."
 
 
 def test_every_pixel_is_more_than_any_number_of_points(points_study):

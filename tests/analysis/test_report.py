@@ -1,7 +1,9 @@
 import csv
 import json
+import math
 import re
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pandas as pd
@@ -11,6 +13,7 @@ from analysis.find import find
 from analysis.plots import draw
 from analysis.report import write_report
 from analysis.runs import StudyRuns
+from analysis.study_terms import SearchTerms
 
 SCRIPT = "</script><script>alert(1)</script>"
 FORMULA = '=HYPERLINK("http://evil.example","x")'
@@ -25,9 +28,9 @@ def make_runs(roles=ROLES, levels=((10, 50), (0.001, 0.01), (0.0, 2.0)), num_see
         for seed in range(num_seeds):
             trial_id = f"{100 * i + seed:012x}"
             parameters = dict(zip(roles, cell, strict=True))
-            key = {"run_id": f"demo-{trial_id}", "trial_id": trial_id, "seed": seed, **parameters}
+            key = {"run_id": f"demo-{trial_id}", "trial_id": trial_id, "seed": seed, "phase": "explore", **parameters}
             value = 0.5 + 0.02 * i + 0.01 * seed
-            trials.append({**key, "objective": value, "time_s": 60.0})
+            trials.append({**key, "objective": value, "test": math.nan, "time_s": 60.0})
             epochs += [{**key, "epoch": epoch, "val/miou": value - 0.1 / epoch} for epoch in (1, 2)]
             training[trial_id] = {**parameters, "seed": seed, "encoder": "resnet18", "weights": "none"}
     settings = {
@@ -47,7 +50,10 @@ def make_runs(roles=ROLES, levels=((10, 50), (0.001, 0.01), (0.0, 2.0)), num_see
                 "val": {"num_images": 60, "scenes": ["7791"]},
             },
             "forest_share": {"train": 0.6123, "val": 0.58},
-            "floors": {"all_forest": {"val/miou": 0.3}, "image_majority": {"val/miou": 0.9}},
+            "floors": {
+                "all_forest": {"val/miou": 0.3, "test/miou": 0.28},
+                "image_majority": {"val/miou": 0.9, "test/miou": 0.88},
+            },
         },
         "data_config": {"root": "/data/forest"},
         "epochs": pd.DataFrame(epochs),
@@ -70,6 +76,26 @@ def make_hostile_runs():
     levels = ((10, 50), (FORMULA, "resnet18"), ("$\\frac{", "</svg>"))
     excluded = [(SCRIPT, "<b>reason</b>\n# heading")]
     return make_runs(roles, levels, study=f"demo{SCRIPT}", data=data, excluded=excluded)
+
+
+def confirm_all(runs):
+    """The same study, with every cell confirmed at seeds 100 to 102, on the test split .03 below validation."""
+    fresh = runs.trials.assign(
+        run_id="confirm-" + runs.trials["run_id"],
+        trial_id="f" + runs.trials["trial_id"].str[1:],
+        seed=runs.trials["seed"] + 100,
+        phase="confirm",
+        objective=runs.trials["objective"] - 0.02,
+        test=runs.trials["objective"] - 0.05,
+    )
+    epochs = runs.epochs.assign(run_id="confirm-" + runs.epochs["run_id"], phase="confirm")
+    training = {f"f{trial_id[1:]}": training for trial_id, training in runs.training.items()}
+    return replace(
+        runs,
+        trials=pd.concat([runs.trials, fresh], ignore_index=True),
+        epochs=pd.concat([runs.epochs, epochs], ignore_index=True),
+        training=runs.training | training,
+    )
 
 
 def write(tmp_path, runs):
@@ -260,3 +286,71 @@ def test_the_tables_say_who_keeps_a_level_undecided(tmp_path):
     files = write(tmp_path, runs)
     assert "200 may lead by more than the margin" in Page(files["report.html"]).text
     assert "| 10 | undecided: 200 may lead by more than the margin |" in files["report.md"]
+
+
+# Confirmation, searches -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def confirmed_files(tmp_path_factory):
+    return write(tmp_path_factory.mktemp("confirmed"), confirm_all(make_runs()))
+
+
+def test_a_confirmed_report_is_of_the_test_split_and_shows_what_exploration_had_read(confirmed_files):
+    page = Page(confirmed_files["report.html"])
+    for text in (page.text, confirmed_files["report.md"].replace("\\", "")):
+        assert "test/miou 0.600 [0.575, 0.625] over 3 fresh seeds" in text
+        assert "Exploration had read val/miou of the chosen settings 0.020 better on average" in text
+        for reading in ("0.650 [0.625, 0.675]", "0.630 [0.605, 0.655]", "0.600 [0.575, 0.625]"):  # of the last cell
+            assert reading in text
+        assert "exploration: 0, 1 and 2; confirmation: 100, 101 and 102" in text
+        assert "These runs alone read the test split" in text
+        assert "fresh seeds would tell" not in text
+        assert "confirm-demo-000000000002" in text
+    assert "on the same test images" in " ".join(page.text.split())
+    labels = [value for tag, name, value in page.attributes if (tag, name) == ("svg", "aria-label")]
+    assert labels[0].startswith("test/miou by points per image.")
+    assert "Thin lines: fresh seeds." in labels[1]
+    assert labels[2].startswith("val/miou by learning rate and focal gamma.")
+    assert page.tags.count("table") == page.tags.count("caption")
+    assert json.loads(confirmed_files["findings.json"])["phase"] == "confirm"
+
+
+def test_the_axis_says_which_split_was_read(tmp_path, monkeypatch):
+    labels = []
+    monkeypatch.setattr("matplotlib.axes.Axes.set_ylabel", lambda self, label, **_: labels.append(label))
+    for runs in (make_runs(), confirm_all(make_runs())):
+        draw(runs, find(runs))
+    assert labels[0] == "val/miou"
+    assert labels[len(labels) // 2] == "test/miou"
+
+
+def test_hostile_names_stay_text_where_they_are_confirmed(tmp_path):
+    files = write(tmp_path, confirm_all(make_hostile_runs()))
+    assert {"script", "img", "b"}.isdisjoint(Page(files["report.html"]).tags)
+    assert "<" not in files["report.md"]
+
+
+def test_a_search_is_reported_without_a_map(tmp_path):
+    roles = {"points_per_image": "scientific", "learning_rate": "nuisance", "weight_decay": "nuisance"}
+    runs = make_runs(roles, levels=((10, 50), (0.001,), (0.0,)))
+    rates = {10: 0.0123, 50: 0.0456}  # each level has its own setting
+    for table in (runs.trials, runs.epochs):
+        table["learning_rate"] = table["points_per_image"].map(rates)
+        table["weight_decay"] = table["points_per_image"].map(rates) / 10
+    runs = replace(runs, search=SearchTerms(is_grid=False))
+    files = write(tmp_path, runs)
+    assert not [name for name in files if "map" in name]
+    assert "Searched, not compared: learning rate and weight decay were tuned at each level" in files["report.md"]
+    assert "points per image 10: 1; points per image 50: 1" in files["report.md"]
+
+
+def test_a_cell_that_was_confirmed_and_never_explored_can_be_drawn(tmp_path):
+    runs = confirm_all(make_runs())
+    explored = (runs.trials["phase"] == "explore") & (runs.trials["points_per_image"] == 50)
+    files = write(tmp_path, replace(runs, trials=runs.trials[~explored]))
+    assert "not explored" in files["report.md"]
+    assert files["figures/map_learning_rate_focal_gamma.svg"]
+    alone = runs.trials[runs.trials["phase"] == "confirm"]
+    files = write(tmp_path, replace(runs, trials=alone))
+    assert "none: the confirmed settings were given" in files["report.md"]

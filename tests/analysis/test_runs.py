@@ -12,6 +12,7 @@ import yaml
 
 from analysis.runs import StudyRuns, load_study
 from trainable.config import InputError
+from trainable.sealed import write_sealed
 
 IDS = ("0000000000aa", "0000000000bb", "0000000000cc")
 COMPLETED = {"state": "completed"}
@@ -74,15 +75,17 @@ def test_complete_runs_become_tidy_tables(study_dir: Path) -> None:
     assert study.excluded == []
     assert study.training[IDS[1]]["encoder"] == "resnet18"
     # objective at the last epoch, not the best one; time of the last epoch, 3 x 2.5 s
-    assert study.trials.to_dict("records") == [
-        {"run_id": f"demo-{IDS[0]}", "trial_id": IDS[0], "seed": 0, "points_per_image": 10, "learning_rate": 0.001}
-        | {"objective": 0.6, "time_s": 7.5},
-        {"run_id": f"demo-{IDS[1]}", "trial_id": IDS[1], "seed": 1, "points_per_image": 50, "learning_rate": 0.001}
-        | {"objective": 0.8, "time_s": 7.5},
+    assert study.trials["test"].isna().all()
+    assert study.trials.drop(columns="test").to_dict("records") == [
+        {"run_id": f"demo-{IDS[0]}", "trial_id": IDS[0], "seed": 0, "phase": "explore"}
+        | {"points_per_image": 10, "learning_rate": 0.001, "objective": 0.6, "time_s": 7.5},
+        {"run_id": f"demo-{IDS[1]}", "trial_id": IDS[1], "seed": 1, "phase": "explore"}
+        | {"points_per_image": 50, "learning_rate": 0.001, "objective": 0.8, "time_s": 7.5},
     ]
-    columns = ["run_id", "trial_id", "seed", "points_per_image", "learning_rate", "epoch"]
-    assert list(study.epochs)[:6] == columns
-    assert set(list(study.epochs)[6:]) == {"val/miou", "val/loss", "time/total_s"}
+    columns = ["run_id", "trial_id", "seed", "phase", "points_per_image", "learning_rate", "epoch"]
+    assert list(study.epochs)[:7] == columns
+    assert set(list(study.epochs)[7:]) == {"val/miou", "val/loss", "time/total_s"}
+    assert study.ended_early.empty
     assert study.epochs["epoch"].tolist() == [1, 2, 3, 1, 2, 3]
     assert study.epochs["val/miou"].tolist() == [0.5, 0.7, 0.6, 0.6, 0.7, 0.8]
     assert study.epochs["points_per_image"].tolist() == [10, 10, 10, 50, 50, 50]
@@ -133,7 +136,7 @@ def test_real_runs_are_left_out_with_their_reasons(add_run: AddRun, make_rows: M
     torn.write_bytes(torn.read_bytes()[:-5])
     cut = add_run("0000000000c3")
     cut.write_bytes(cut.read_bytes()[:10])
-    add_run("0000000000c4", summary={"state": "stopped"})
+    add_run("0000000000c4", rows=rows[:2], summary={"state": "stopped"})
     add_run("0000000000c5", rows=[*rows[:2], {"epoch": 3, "val/miou": math.nan}])
     add_run("0000000000c6", rows=[*rows[:2], {"val/miou": 0.3}])  # W&B gives the row the epoch of the row before
     add_run("0000000000c7", group="elsewhere")
@@ -152,7 +155,7 @@ def test_real_runs_are_left_out_with_their_reasons(add_run: AddRun, make_rows: M
     assert list(reasons.items()) == [
         ("demo-0000000000c1", "ended with exit code 3"),
         ("demo-0000000000c3", "no config: the file ends or is damaged before it; torn at byte 7"),
-        ("demo-0000000000c4", "its state is 'stopped'"),
+        ("demo-0000000000c4", "stopped early at epoch 2 of 3 by the scheduler: never compared with finished runs"),
         ("demo-0000000000c5", "objective val/miou is nan at epoch 3"),
         ("demo-0000000000c6", "epoch 3 is missing"),
         ("demo-0000000000c7", "belongs to study 'elsewhere'"),
@@ -171,16 +174,50 @@ def test_what_could_not_be_measured_is_nan_in_the_tables(add_run: AddRun, make_r
 
 
 def test_the_plan_decides_what_is_part_of_the_study(study_dir: Path) -> None:
-    (study_dir / "trials.json").write_text(json.dumps([IDS[0], "0000000000dd"]))
+    plan = [IDS[0], "0000000000dd"]
+    for write in (lambda path: path.write_text(json.dumps(plan)), lambda path: write_sealed(path, {"trials": plan})):
+        write(study_dir / "trials.json")
+        study = load_study(study_dir)
+        assert study.trials["trial_id"].tolist() == [IDS[0]]
+        assert study.excluded == [
+            (f"demo-{IDS[1]}", "not part of the study as it stands"),
+            ("demo-0000000000dd", "no W&B run"),
+        ]
+
+
+def test_the_test_split_is_read_where_a_run_confirms(
+    add_run: AddRun, make_config: MakeConfig, make_rows: MakeRows, study_dir: Path
+) -> None:
+    config = make_config(
+        IDS[2], 100, phase="confirm", data={"fingerprint": "f00d", "floors": {"a": {"test/miou": 0.2}}}
+    )
+    rows = make_rows(0.5, 0.6, 0.7)
+    add_run(rows=[*rows[:2], rows[2] | {"test/miou": 0.65}], config=config, summary=COMPLETED)
     study = load_study(study_dir)
-    assert study.trials["trial_id"].tolist() == [IDS[0]]
-    assert study.excluded == [
-        (f"demo-{IDS[1]}", "not part of the study as it stands"),
-        ("demo-0000000000dd", "no W&B run"),
-    ]
+    assert study.trials["phase"].tolist() == ["explore", "explore", "confirm"]
+    assert study.trials["objective"].tolist() == [0.6, 0.8, 0.7]
+    assert study.trials["test"].tolist()[2] == 0.65
+    assert study.data["floors"] == {"a": {"test/miou": 0.2}}  # the description that knows the test split
 
 
-@pytest.mark.parametrize("content", ["[", "{}", "[1]", "[" * 100_000])
+def test_what_ended_early_is_kept_apart(
+    add_run: AddRun, make_config: MakeConfig, make_rows: MakeRows, study_dir: Path
+) -> None:
+    add_run("0000000000c1", rows=make_rows(0.1), summary={"state": "stopped"})
+    add_run("0000000000c2", rows=[], summary={"state": "infeasible", "reason": "diverged in epoch 1: loss is nan"})
+    add_run("0000000000c3", rows=[{"epoch": "a", "time/total_s": "b"}], summary={"state": "infeasible"})
+    study = load_study(study_dir)
+    ended = study.ended_early
+    assert ended["state"].tolist() == ["stopped early", "diverged", "diverged"]
+    assert ended["trial_id"].tolist() == ["0000000000c1", "0000000000c2", "0000000000c3"]
+    assert ended["points_per_image"].tolist() == [10, 10, 10]
+    assert ended["time_s"].tolist()[0] == 2.5
+    assert ended["time_s"].isna().tolist() == [False, True, True]
+    assert dict(study.excluded)["demo-0000000000c2"] == "diverged in epoch 1: loss is nan"
+    assert study.trials["trial_id"].tolist() == [IDS[0], IDS[1]]
+
+
+@pytest.mark.parametrize("content", ["[", "{}", "[1]", '{"trials": ["a"], "sha256": "0"}', "[" * 100_000])
 def test_a_broken_plan_is_refused(content: str, study_dir: Path) -> None:
     (study_dir / "trials.json").write_text(content)
     with pytest.raises(InputError, match=r"trials\.json: "):

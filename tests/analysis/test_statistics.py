@@ -9,6 +9,7 @@ from analysis.statistics import (
     best_index,
     judge,
     judge_level,
+    leader,
     mean_interval,
     paired_difference,
     paired_family,
@@ -79,6 +80,41 @@ def test_the_family_spends_its_error_on_all_pairs():
         oracle = stats.ttest_rel(table[i], table[j]).confidence_interval(1 - 0.05 / 3)
         assert (result.low, result.high) == pytest.approx((oracle.low, oracle.high), abs=1e-12)
         assert result.low == pytest.approx(-family[j, i].high)
+
+
+def test_levels_compare_on_the_seeds_that_both_have():
+    table = np.random.default_rng(1).normal(0.7, 0.02, (3, 6))
+    table[0, 3:] = np.nan  # seeds were added at two levels
+    family = paired_family(table)
+    assert [family[pair].num_seeds for pair in ((0, 1), (0, 2), (1, 2))] == [3, 3, 6]
+    assert family[0, 1] == paired_difference(table[0, :3], table[1, :3], 1 - 0.05 / 3)
+    assert family[1, 2] == paired_difference(table[1], table[2], 1 - 0.05 / 3)
+
+
+def test_levels_that_share_no_seed_have_a_difference_without_interval():
+    result = paired_difference([0.5, 0.7, np.nan], [np.nan, np.nan, 0.5])
+    assert (result.value, result.low, result.num_seeds) == (pytest.approx(0.1), None, 0)
+    assert judge(result, 0.01, "max") == "undecided"
+    with pytest.raises(ValueError, match="finite"):
+        paired_difference([np.nan, np.nan], [0.5, 0.6])
+
+
+def test_of_levels_with_equal_seeds_the_best_mean_leads():
+    rng = np.random.default_rng(2)
+    for table in rng.normal(0.7, 0.02, (200, 4, 3)).round(2):  # rounded, so that there are ties
+        for mode in ("max", "min"):
+            assert leader(4, paired_family(table), mode) == best_index(table.mean(axis=1), mode)
+    assert leader(1, {}, "max") == 0
+
+
+def test_of_levels_with_other_seeds_the_one_that_no_other_beats_leads():
+    nan = np.nan
+    # The first has the best mean, and only because it lacks the hard seed; row 1 beats it where both are.
+    table = [[0.70, 0.70, nan], [0.71, 0.71, 0.30], [0.60, 0.60, 0.20]]
+    assert leader(3, paired_family(table), "max") == 1
+    # Each beaten by another: 0 by 2 (.03), 1 by 0 (.01), 2 by 1 (.02); least of all is 1.
+    circle = [[0.51, nan, 0.50], [0.50, 0.52, nan], [nan, 0.50, 0.53]]
+    assert leader(3, paired_family(circle), "max") == 1
 
 
 def test_a_family_of_one_level_has_no_pairs():

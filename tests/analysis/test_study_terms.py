@@ -1,13 +1,14 @@
 """Where the analysis takes its terms from: the study as it stands, or its runs where only W&B's files were copied."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from analysis.study_terms import StudyTerms, read_terms
+from analysis.study_terms import Range, SearchTerms, StudyTerms, metric_read, read_terms
 from analysis.wandb_runs import WandbRun
 from study.spec import parse_study
 from trainable.config import InputError
@@ -47,7 +48,46 @@ def test_the_study_file_counts_whatever_the_runs_say(study_dir: Path, two_runs: 
     objective = {"metric": "val/dice", "mode": "max", "at": "last", "margin": 0.02, "references": {"boosting": 0.6}}
     write_study_file(study_dir, objective=objective)
     runs = two_runs(objective={"metric": 7}, roles=None)
-    assert read_terms(study_dir, runs) == StudyTerms("point-budget", objective, {"encoder": "nuisance"})
+    search = SearchTerms(levels=[{}])  # without a scientific factor there is one level, which has no name
+    assert read_terms(study_dir, runs) == StudyTerms("point-budget", objective, {"encoder": "nuisance"}, search)
+
+
+def test_the_study_file_says_how_settings_are_searched_and_confirmed(
+    study_dir: Path, two_runs: Callable[..., Any]
+) -> None:
+    write_study_file(
+        study_dir,
+        parameters={
+            "learning_rate": {"role": "nuisance", "min": 1e-5, "max": 1e-2, "scale": "log"},
+            "points_per_image": {"role": "scientific", "values": [10, 50]},
+        },
+        search={"method": "random", "trials_per_level": 4, "seeds": [0]},
+        confirm={"seeds": [100, 101]},
+    )
+    assert read_terms(study_dir, two_runs()).search == SearchTerms(
+        is_grid=False,
+        ranges={"learning_rate": Range(1e-5, 1e-2, is_log=True)},
+        levels=[{"points_per_image": 10}, {"points_per_image": 50}],
+        confirm_seeds=[100, 101],
+    )
+
+
+def test_a_place_in_a_range_is_on_its_own_scale() -> None:
+    assert Range(1e-5, 1e-1, is_log=True).place(1e-3) == pytest.approx(0.5)
+    assert Range(0, 8, is_log=False).place(2) == 0.25
+
+
+def test_without_a_study_file_the_runs_say_whether_settings_were_searched(
+    study_dir: Path, two_runs: Callable[..., Any]
+) -> None:
+    assert read_terms(study_dir, two_runs()).search == SearchTerms(is_grid=True)
+    runs = [replace(run, config=run.config | {"search_method": "optuna"}) for run in two_runs()]
+    assert read_terms(study_dir, runs).search == SearchTerms(is_grid=False)
+
+
+def test_each_phase_reads_its_own_metric() -> None:
+    assert metric_read("val/image_miou", "explore") == "val/image_miou"
+    assert metric_read("val/image_miou", "confirm") == "test/image_miou"
 
 
 def test_a_broken_study_file_is_refused_by_name(study_dir: Path, two_runs: Callable[..., Any]) -> None:

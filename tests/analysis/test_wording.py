@@ -1,7 +1,18 @@
 import pytest
 
 from analysis.find import find
-from analysis.wording import INTERVALS_MEAN, WIDTH, findings_text, level_text, listed
+from analysis.statistics import Estimate
+from analysis.wording import (
+    INTERVALS_MEAN,
+    WIDTH,
+    counted,
+    findings_text,
+    first_of,
+    level_text,
+    listed,
+    num_seeds_text,
+    settings_text,
+)
 
 
 def test_the_text_has_a_line_for_every_level(make_study):
@@ -45,3 +56,19 @@ def test_no_name_moves_the_cursor_of_a_terminal(make_study):
     text = findings_text(find(runs))
     assert "red" in text
     assert all(letter.isprintable() or letter == "\n" for letter in text)
+
+
+def test_settings_and_counts_read_as_people_write_them():
+    assert settings_text({"points_per_image": 50, "learning_rate": 1e-3}) == "points per image 50, learning rate 0.001"
+    assert settings_text({}) == "the study"
+    assert [counted(0, "cell"), counted(1, "cell"), counted(2, "cell")] == ["0 cells", "1 cell", "2 cells"]
+    assert [first_of("ab"), first_of("abc"), first_of("abcd"), first_of("abc", 1)] == [
+        "a and b", "a, b and c", "a, b and 2 more", "a and 2 more",
+    ]  # fmt: skip
+
+
+def test_the_number_of_seeds_may_differ():
+    one, five = (Estimate(0.5, None, None, num, 0.95) for num in (1, 5))
+    assert [num_seeds_text([one]), num_seeds_text([five, five]), num_seeds_text([five, one])] == [
+        "1 seed", "5 seeds", "1 to 5 seeds",
+    ]  # fmt: skip

@@ -1,6 +1,5 @@
 import copy
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,14 @@ from cluster.preparation import (
     read_data_description,
     trial_record,
     write_study,
+    write_trial_list,
 )
 from study.spec import StudySpec, load_study, parse_study
 from trainable.config import InputError, SyntheticConfig
+from trainable.sealed import read_sealed, write_sealed
 from trainable.store import open_store
 from trainable.synthetic import write_synthetic
-from trainable.trial_files import write_result
+from trainable.trial_files import append_row, write_result
 
 STUDY: dict[str, Any] = {
     "study": "small",
@@ -30,6 +31,8 @@ STUDY: dict[str, Any] = {
     "parameters": {"points_per_image": {"role": "scientific", "values": [2, 20]}},
     "search": {"seeds": [0, 1]},
 }
+
+RANGES = {"weight_decay": {"role": "nuisance", "min": 0.0, "max": 1.0}}
 
 
 @pytest.fixture(autouse=True)
@@ -45,16 +48,18 @@ def make_study(**changes: Any) -> StudySpec:
 
 
 def finish(work: Work, number: int, time_s: float) -> str:
-    trial = work.trials[number]
+    trial = work.agenda.trials[number]
     work.trial_folder(trial).mkdir(parents=True)
-    write_result(work.trial_folder(trial), [{"epoch": 1, "val/miou": 0.5, "time/total_s": time_s}], {"torch": "2"})
+    row = {"epoch": 1, "val/miou": 0.5, "time/total_s": time_s}
+    append_row(work.trial_folder(trial), row)
+    write_result(work.trial_folder(trial), [row], {"torch": "2"})
     return trial.trial_id
 
 
 def test_preparing_finds_the_data_and_writes_nothing(folder: Path) -> None:
     before = sorted(folder.rglob("*"))
     work = prepare(make_study())
-    assert (len(work.index.pairs), len(work.trials), len(work.missing)) == (12, 4, 4)
+    assert (len(work.index.pairs), len(work.agenda.trials), len(work.missing)) == (12, 4, 4)
     assert work.folder == folder / "studies" / "small"
     assert sorted(folder.rglob("*")) == before
 
@@ -62,8 +67,8 @@ def test_preparing_finds_the_data_and_writes_nothing(folder: Path) -> None:
 def test_finished_trials_are_found_and_not_run_again() -> None:
     done = finish(prepare(make_study()), 1, time_s=7.5)
     work = prepare(make_study())
-    assert work.measured_s == {done: 7.5}
-    assert [trial.trial_id for trial in work.missing] == [work.trials[n].trial_id for n in (0, 2, 3)]
+    assert list(work.agenda.outcomes) == [done]
+    assert [trial.trial_id for trial in work.missing] == [work.agenda.trials[n].trial_id for n in (0, 2, 3)]
     plan = work.plan()
     assert (plan.num_trials, plan.num_done, plan.num_missing) == (4, 1, 3)
     # Three more trials of the same size, at most three at a time.
@@ -74,7 +79,7 @@ def test_an_extended_study_keeps_what_is_done() -> None:
     done = finish(prepare(make_study()), 0, time_s=1.0)
     levels = {"points_per_image": {"role": "scientific", "values": [2, 10, 20]}}
     work = prepare(make_study(parameters=levels, search={"seeds": [0, 1, 2]}))
-    assert (len(work.trials), set(work.measured_s)) == (9, {done})
+    assert (len(work.agenda.trials), set(work.agenda.outcomes)) == (9, {done})
 
 
 def test_made_data_are_made_once(folder: Path) -> None:
@@ -126,7 +131,9 @@ def test_what_is_to_be_known_of_the_images_is_said_once(folder: Path) -> None:
 def test_the_study_as_run_reads_as_the_same_study(name: str) -> None:
     work = prepare(make_study(study=name))
     write_study(work, pack_stores(work, lambda line: None))
-    assert json.loads((work.folder / "trials.json").read_text()) == [trial.trial_id for trial in work.trials]
+    write_trial_list(work)
+    listed = read_sealed(work.folder / "trials.json")
+    assert listed == {"trials": [trial.trial_id for trial in work.agenda.trials]}
     assert load_study(str(work.folder / "study.yaml"), []) == work.spec
 
 
@@ -144,44 +151,61 @@ def test_the_data_are_described_once(folder: Path) -> None:
     assert (work.folder / "data.json").read_bytes() == written
 
 
-def test_a_study_made_with_other_data_is_refused_with_both(folder: Path) -> None:
+@pytest.mark.parametrize(
+    ("changes", "difference"),
+    [
+        ({"fingerprint": "0" * 64, "num_images": 300}, r"data fingerprint 000000000000 -> \w{12}, images 300 -> 12;"),
+        ({"trainer_version": "1"}, r"trainer version 1 -> 2;"),
+    ],
+)
+def test_a_study_made_with_others_is_refused_with_the_differences(changes: dict[str, Any], difference: str) -> None:
     work = prepare(make_study())
-    work.folder.mkdir(parents=True)
-    (work.folder / "data.json").write_text(json.dumps({"fingerprint": "0" * 64, "num_images": 300, "image_size": 32}))
-    with pytest.raises(InputError) as caught:
+    write_study(work, pack_stores(work, lambda line: None))
+    described = read_sealed(work.folder / "data.json")
+    assert described
+    write_sealed(work.folder / "data.json", {**described, **changes})
+    with pytest.raises(InputError, match=f"^{work.folder}: this study was made with others: {difference}"):
         prepare(make_study())
-    for part in (str(work.folder), "300 images", "000000000000", "12 images", work.index.fingerprint[:12]):
-        assert part in str(caught.value)
-    assert prepare(make_study(study="another")).missing  # the remedy works
+    assert prepare(make_study(study="another")).missing  # one remedy works, and so does the other:
+    accepted = prepare(make_study(), accept_changes=True)
+    write_study(accepted, pack_stores(accepted, lambda line: None))
+    assert read_sealed(work.folder / "data.json") == described
+    assert prepare(make_study()).missing
 
 
-def test_a_damaged_description_is_named(folder: Path) -> None:
-    (folder / "studies" / "small").mkdir(parents=True)
-    (folder / "studies" / "small" / "data.json").write_text("{")
-    with pytest.raises(InputError, match=r"data\.json"):
-        prepare(make_study())
+def test_a_damaged_description_is_named_set_aside_and_written_anew(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = folder / "studies" / "small" / "data.json"
+    path.parent.mkdir(parents=True)
+    path.write_text("{")
+    work = prepare(make_study())
+    assert str(path) in caplog.text
+    write_study(work, pack_stores(work, lambda line: None))
+    assert read_data_description(work.folder)
+    assert path.with_name("data.json.damaged").read_text() == "{"
 
 
 def test_a_record_tells_all_of_a_trial(folder: Path) -> None:
     work = prepare(make_study())
     write_study(work, pack_stores(work, lambda line: None))
-    record = trial_record(work, work.trials[3])
+    record = trial_record(work, work.agenda.trials[3])
     assert record == json.loads(json.dumps(record))  # plain values
-    assert (record["study"], record["trial_id"], record["seed"]) == ("small", work.trials[3].trial_id, 1)
+    assert (record["study"], record["trial_id"], record["seed"]) == ("small", work.agenda.trials[3].trial_id, 1)
+    assert record["phase"] == "explore"
     assert record["parameters"] == {"points_per_image": 20}
     assert record["roles"] == {"points_per_image": "scientific"}
-    assert record["training"] == work.trials[3].config.to_mapping()
+    assert record["training"] == work.agenda.trials[3].config.to_mapping()
     assert record["data_config"]["root"] == str(folder / "forest")  # from anywhere
     assert record["data"] == read_data_description(work.folder)
     assert record["objective"] == {"metric": "val/miou", "mode": "max", "at": "last", "margin": 0.01, "references": {}}
 
 
 def test_a_disk_that_cannot_hold_the_checkpoints_is_refused(folder: Path) -> None:
-    work = prepare(make_study())
-    check_free_disk(work)
-    endless = replace(work, trials=work.trials * 250_000)  # a million trials of 57 MB: 57 TB
-    with pytest.raises(InputError, match=r"^storage: .* the study needs about 57\d\d\d\.\d GB") as caught:
-        check_free_disk(endless)
+    check_free_disk(prepare(make_study()))
+    endless = make_study(search={"seeds": [0], "method": "random", "trials_per_level": 100_000}, parameters=RANGES)
+    with pytest.raises(InputError, match=r"^storage: .* the study needs about 5\d\d\d\.\d GB") as caught:
+        check_free_disk(prepare(endless))  # 100,000 trials of 57 MB
     assert str(folder) in str(caught.value)  # the disk of the nearest folder that exists
     assert not (folder / "studies").exists()
 

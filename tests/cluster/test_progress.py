@@ -1,12 +1,19 @@
+from dataclasses import replace
+
 import pytest
 
 from cluster.progress import REPORT_EVERY_S, Progress, duration, plan_text
-from study.design import Plan, Trial
+from study.design import Trial
+from study.plan import PhasePlan, Plan
 from study.spec import Objective
 from trainable.config import TrainConfig
 
-TRIALS = [Trial(f"{seed:012x}", {"learning_rate": 1e-3}, TrainConfig(epochs=2, seed=seed)) for seed in range(2)]
-PLAN = Plan("demo", 4, [0, 1, 2], 12, 3, 2, 200.0, 1.25, "measured on 3 finished trials")
+TRIALS = [
+    Trial(f"{seed:012x}", {"learning_rate": 1e-3}, TrainConfig(epochs=2, seed=seed), "explore", f"seed={seed}")
+    for seed in range(2)
+]
+PHASES = [PhasePlan("explore", [0, 1, 2], 12, 9), PhasePlan("confirm", [100], 2, 2)]
+PLAN = Plan("demo", "grid", 2, PHASES, 22, 2, 200.0, 1.25, "measured on 3 finished trials")
 
 
 def make_row(epoch: int, score: float) -> dict[str, float]:
@@ -27,7 +34,7 @@ def train(progress: Progress, trial: Trial, *scores: float) -> None:
     rows = [make_row(epoch, score) for epoch, score in enumerate(scores, start=1)]
     for row in rows:
         progress.epoch(trial, row)
-    progress.done(trial, rows[-1])
+    progress.ended(trial, "completed", rows)
 
 
 def test_every_finished_trial_gets_a_line(progress: Progress, said: list[str]) -> None:
@@ -52,7 +59,7 @@ def test_the_epochs_of_a_failed_trial_are_not_waited_for(progress: Progress, sai
 
 def test_the_epochs_done_before_an_interruption_are_not_waited_for(progress: Progress, said: list[str]) -> None:
     progress.epoch(TRIALS[0], make_row(2, 0.5))  # its first epoch was trained before
-    progress.done(TRIALS[0], make_row(2, 0.5))
+    progress.ended(TRIALS[0], "completed", [make_row(1, 0.4), make_row(2, 0.5)])
     train(progress, TRIALS[1], 0.4, 0.5)
     assert "left" not in said[-1]
 
@@ -88,5 +95,18 @@ def test_times_are_said_as_people_say_them(seconds: float, text: str) -> None:
 
 def test_a_plan_for_a_person() -> None:
     text = plan_text(PLAN)
-    for line in ("12 = 4 cells x 3 seeds", "9, 2 at a time", "about 3 min (measured on 3 finished trials)", "1.2"):
-        assert line in text
+    assert text.splitlines() == [
+        "study        demo: grid over 2 scientific levels",
+        "explore      12 trials at 3 seeds: 3 reused, 9 to run",
+        "confirm      2 trials at 1 seed: 0 reused, 2 to run",
+        "to run       11, 2 at a time",
+        "time         about 3 min (measured on 3 finished trials)",
+        "GPU-hours    1.2",
+    ]
+
+
+def test_other_ends_are_said_as_what_they_are(progress: Progress, said: list[str]) -> None:
+    progress.ended(TRIALS[0], "stopped", [make_row(1, 0.4)])
+    progress.ended(replace(TRIALS[1], phase="confirm"), "infeasible", [])
+    assert said[0].startswith("[1/2] learning_rate=0.001 seed=0: stopped early after 1 of 2 epochs at val/miou 0.400;")
+    assert said[1] == "[2/2] confirm learning_rate=0.001 seed=1: DIVERGED; all trials done"

@@ -12,13 +12,12 @@ import pytest
 from study.design import (
     MAX_TRIALS,
     Trial,
-    describe_plan,
-    estimate_s,
     list_cells,
-    list_configs,
-    list_trials,
-    make_plan,
+    list_levels,
+    make_config,
+    make_trial,
     open_study,
+    read_cell,
 )
 from study.design import trial_id as identify
 from study.spec import StudySpec, parse_study
@@ -65,19 +64,24 @@ PINNED = TrainConfig(
     gradient_checkpointing=False,
     compile=False,
     deterministic=True,
+    evaluate_test=False,
     seed=0,
     device="cpu",
     num_threads=1,
 )
-PINNED_ID = "96250efc8131"
+PINNED_ID = "8812ff0a4920"
 
 
 def make_study(**changes: Any) -> StudySpec:
     return parse_study(copy.deepcopy(STUDY) | changes, "study.yaml")
 
 
+def list_trials(spec: StudySpec) -> list[Trial]:
+    return [make_trial(spec, FINGERPRINT, cell, seed) for seed in spec.search.seeds for cell in list_cells(spec)]
+
+
 def ids(spec: StudySpec) -> list[str]:
-    return [trial.trial_id for trial in list_trials(spec, FINGERPRINT)]
+    return [trial.trial_id for trial in list_trials(spec)]
 
 
 def test_cells_stand_in_the_order_of_the_file() -> None:
@@ -86,27 +90,53 @@ def test_cells_stand_in_the_order_of_the_file() -> None:
     assert cells == [(50, 0), (50, 2), (5, 0), (5, 2)]
 
 
-def test_trials_come_seed_block_by_seed_block() -> None:
-    spec = make_study()
-    trials = list_trials(spec, FINGERPRINT)
-    assert [trial.config.seed for trial in trials] == [7] * 4 + [3] * 4
-    assert [trial.parameters for trial in trials[4:]] == list_cells(spec)
-    assert trials[1].name == "points_per_image=50 focal_gamma=2 seed=7"
-    assert len(set(ids(spec))) == 8
+def test_levels_are_the_combinations_of_scientific_factors_alone() -> None:
+    assert list_levels(make_study()) == [{"points_per_image": 50}, {"points_per_image": 5}]
+    nuisance = {"focal_gamma": STUDY["parameters"]["focal_gamma"]}
+    assert list_levels(make_study(parameters=nuisance)) == [{}]
+
+
+def test_a_trial_has_a_name_and_its_own_group() -> None:
+    cell = {"points_per_image": 50, "focal_gamma": 2}
+    trial = make_trial(make_study(), FINGERPRINT, cell, 7)
+    assert trial.name == "points_per_image=50 focal_gamma=2 seed=7"
+    assert (trial.phase, trial.group) == ("explore", "points_per_image=50 seed=7")
+    confirming = make_trial(make_study(), FINGERPRINT, cell, 100, "confirm")
+    assert (confirming.phase, confirming.group) == ("confirm", "")  # no scheduler may touch it
+    assert (trial.config.evaluate_test, confirming.config.evaluate_test) == (False, True)
+    assert len(set(ids(make_study()))) == 8
 
 
 def test_a_trial_has_the_fixed_settings_its_cell_and_its_resources() -> None:
     resources = {"gpus_per_trial": 0.5, "cpus_per_trial": 3}
-    config = list_trials(make_study(resources=resources), FINGERPRINT)[1].config
+    config = list_trials(make_study(resources=resources))[1].config
     assert (config.encoder, config.epochs, config.points_per_image, config.focal_gamma) == ("resnet18", 2, 50, 2.0)
     assert (config.device, config.num_threads) == ("cuda", 3)
-    assert list_configs(make_study())[0][1].device == "cpu"
+    assert list_trials(make_study())[0].config.device == "cpu"
+
+
+def test_a_cell_typed_by_a_user_is_checked() -> None:
+    spec = make_study()
+    assert list(read_cell(spec, "{focal_gamma: 2, points_per_image: 50}").items()) == [
+        ("points_per_image", 50),
+        ("focal_gamma", 2),
+    ]
+    for text, message in {
+        "{points_per_image: 50}": "must give each of points_per_image, focal_gamma",
+        "[50, 2]": "must give each of points_per_image, focal_gamma",
+        "{points_per_image: 50, focal_gamma: high}": r"^--cell: focal_gamma: must be float, got 'high'",
+        "{points_per_image: 5000, focal_gamma: 0}": "5000 is more than the 4096 pixels",
+        "{points_per_image: [": "^--cell",
+    }.items():
+        with pytest.raises(InputError, match=message):
+            read_cell(spec, text)
 
 
 def test_a_combination_that_no_run_can_have_is_refused() -> None:
     levels = {"points_per_image": {"role": "scientific", "values": [10, 1025]}}  # 32 x 32 = 1024
+    spec = make_study(training={"image_size": 32}, parameters=levels)
     with pytest.raises(InputError, match="1025 is more than the 1024 pixels"):
-        list_configs(make_study(training={"image_size": 32}, parameters=levels))
+        make_config(spec, {"points_per_image": 1025}, seed=0)
 
 
 def test_a_grid_of_ten_million_cells_is_refused_at_once() -> None:
@@ -115,7 +145,7 @@ def test_a_grid_of_ten_million_cells_is_refused_at_once() -> None:
     started = time.monotonic()
     spec = make_study(training={}, parameters=parameters)
     with pytest.raises(InputError, match=f"^parameters: .*{2 * 57**4} trials; at most {MAX_TRIALS}"):
-        list_configs(spec)
+        list_cells(spec)
     assert time.monotonic() - started < 1
 
 
@@ -168,72 +198,6 @@ def test_a_value_has_one_identity_however_it_is_written() -> None:
 def test_a_longer_study_holds_the_trials_of_the_shorter_one() -> None:
     parameters = STUDY["parameters"] | {"focal_gamma": {"role": "nuisance", "values": [2, 0, 5]}}
     assert set(ids(make_study())) < set(ids(make_study(parameters=parameters, search={"seeds": [1, 3, 7]})))
-
-
-def test_an_estimate_counts_forward_passes() -> None:
-    # resnet18 at 256 px: 10.8 GFLOP. Two epochs of 3 x 10 training and 6 validation passes, at 50 GFLOP/s and thread.
-    config = replace(PINNED, image_size=256, epochs=2)
-    assert estimate_s(config, NUM_IMAGES) == pytest.approx(2 * 36 * 10.8 / 50)
-    assert estimate_s(replace(config, num_threads=4), NUM_IMAGES) == pytest.approx(2 * 36 * 10.8 / 200)
-    assert estimate_s(replace(config, device="cuda"), NUM_IMAGES) == pytest.approx(2 * 36 * 10.8 / 10_000)
-
-
-def test_an_estimate_grows_with_the_image_s_area() -> None:
-    times = [estimate_s(replace(PINNED, image_size=size), NUM_IMAGES) for size in (64, 128, 256)]
-    assert times[1] / times[0] == pytest.approx(4)
-    assert times[2] / times[0] == pytest.approx(16)
-
-
-def plan_inputs(**changes: Any) -> tuple[StudySpec, list[Trial], float]:
-    spec = make_study(**changes)
-    trials = list_trials(spec, FINGERPRINT)
-    return spec, trials, estimate_s(trials[0].config, NUM_IMAGES)  # all eight have the same
-
-
-def test_a_plan_of_a_new_study() -> None:
-    spec, trials, estimate = plan_inputs()
-    plan = make_plan(spec, trials, NUM_IMAGES, {}, num_concurrent=2)
-    assert (plan.num_cells, plan.seeds, plan.num_trials, plan.num_done, plan.num_missing) == (4, [7, 3], 8, 0, 8)
-    assert plan.expected_s == pytest.approx(8 * estimate / 2)
-    assert plan.gpu_hours == 0
-    assert "rough estimate" in plan.basis
-
-
-def test_a_plan_rests_on_measured_times_where_there_are_some() -> None:
-    spec, trials, estimate = plan_inputs(resources={"gpus_per_trial": 0.5})
-    # Three times and five times the estimate: on average four times.
-    measured = {trials[0].trial_id: 3 * estimate, trials[1].trial_id: 5 * estimate}
-    plan = make_plan(spec, trials, NUM_IMAGES, measured, num_concurrent=4)
-    assert (plan.num_done, plan.num_missing, plan.basis) == (2, 6, "measured on 2 finished trials")
-    assert plan.expected_s == pytest.approx(6 * 4 * estimate / 4)
-    assert plan.gpu_hours == pytest.approx(6 * 4 * estimate * 0.5 / 3600)
-
-
-def test_a_measured_time_is_scaled_to_trials_of_another_size() -> None:
-    parameters = {"image_size": {"role": "scientific", "values": [64, 128]}}
-    spec = make_study(training={"encoder": "resnet18"}, parameters=parameters, search={"seeds": [0]})
-    small, large = list_trials(spec, FINGERPRINT)
-    plan = make_plan(spec, [small, large], NUM_IMAGES, {small.trial_id: 3.0}, num_concurrent=1)
-    assert plan.expected_s == pytest.approx(12)  # four times the pixels
-
-
-def test_a_few_trials_do_not_run_more_at_once_than_there_are() -> None:
-    spec, trials, estimate = plan_inputs()
-    assert make_plan(spec, trials, NUM_IMAGES, {}, num_concurrent=100).expected_s == pytest.approx(estimate)
-
-
-def test_nothing_is_expected_of_a_study_that_is_done() -> None:
-    spec, trials, _ = plan_inputs()
-    plan = make_plan(spec, trials, NUM_IMAGES, {trial.trial_id: 1.0 for trial in trials}, num_concurrent=2)
-    assert (plan.num_missing, plan.expected_s, plan.gpu_hours) == (0, 0, 0)
-
-
-def test_a_plan_is_plain_json() -> None:
-    spec, trials, _ = plan_inputs()
-    plan = make_plan(spec, trials, NUM_IMAGES, {}, num_concurrent=2)
-    described = json.loads(json.dumps(describe_plan(plan)))
-    assert (described["num_trials"], described["num_missing"], described["seeds"]) == (8, 8, [7, 3])
-    assert described["expected_s"] == plan.expected_s
 
 
 def test_an_impossible_combination_names_the_study_file() -> None:

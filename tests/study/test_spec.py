@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
-from study.design import list_configs
+from study.design import open_study
 from study.spec import METRICS, StudySpec, find_study, load_study, parse_study
+from study.yaml_file import parse_yaml, to_yaml
 from trainable.config import InputError
 
 # The example of DESIGN.md, as a grid.
@@ -25,13 +26,35 @@ resources: {gpus_per_trial: 0.5, cpus_per_trial: 4}
 tracking: {project: canopoint, mode: online}
 storage:  /mnt/shared/studies
 """
-RUN_SETTINGS = {"seed": "search.seeds", "device": "resources", "num_threads": "resources"}
+# The same with what is searched, confirmed and spent.
+SEARCHED = """\
+study: point-budget
+data: {root: data/forest}
+training: {encoder: resnet18, epochs: 9}
+parameters:
+  points_per_image: {role: scientific, values: [10, 50, 100, 200]}
+  learning_rate:    {role: nuisance, min: 1e-5, max: 1e-2, scale: log}
+  focal_gamma:      {role: nuisance, values: [0, 1, 2, 5]}
+  label_flip_rate:  {role: nuisance, min: 0, max: 0.5}
+search:   {method: optuna, trials_per_level: 24, seeds: [0], seed: 7, scheduler: asha, grace_epochs: 2}
+confirm:  {seeds: [100, 101, 102]}
+budget:   {trials: 500, hours: 12, gpu_hours: 30.5}
+failures: {retries: 1, stop_after: 5}
+"""
+RUN_SETTINGS = {"seed": "search.seeds", "device": "resources", "num_threads": "resources", "evaluate_test": "confirm"}
 
 
 @pytest.fixture
 def example(tmp_path: Path) -> str:
     path = tmp_path / "study.yaml"
     path.write_text(EXAMPLE)
+    return str(path)
+
+
+@pytest.fixture
+def searched(tmp_path: Path) -> str:
+    path = tmp_path / "searched.yaml"
+    path.write_text(SEARCHED)
     return str(path)
 
 
@@ -79,7 +102,11 @@ def test_what_is_not_named_keeps_its_default() -> None:
         ("training.foacl_gamma=2", "training.foacl_gamma", "focal_gamma"),
         ("parameters.foacl_gamma={role: nuisance, values: [0]}", "parameters.foacl_gamma", "focal_gamma"),
         ("parameters.focal_gamma.value=[0]", "parameters.focal_gamma.value", "values"),
-        ("search.seed=[0]", "search.seed", "seeds"),
+        ("search.sees=[0]", "search.sees", "seeds"),
+        ("confirm={seds: [7]}", "confirm.seds", "seeds"),
+        ("budget.hour=1", "budget.hour", "hours"),
+        ("failures.retry=1", "failures.retry", "retries"),
+        ("parameters.focal_gamma={role: nuisance, mim: 0, max: 1}", "parameters.focal_gamma.mim", "min"),
         ("objective.metrics=val/miou", "objective.metrics", "metric"),
         ("resources.gpu_per_trial=1", "resources.gpu_per_trial", "gpus_per_trial"),
         ("tracking.projct=x", "tracking.projct", "project"),
@@ -104,8 +131,10 @@ def test_a_key_like_no_other_is_told_which_there_are(example: str) -> None:
         ("parameters.focal_gamma=2", "parameters.focal_gamma", "got 2"),
         ("parameters.focal_gamma.role=fixed", "parameters.focal_gamma.role", "'scientific' or 'nuisance', got 'fixed'"),
         ("parameters.focal_gamma.values=[]", "parameters.focal_gamma.values", "at least 1"),
-        ("parameters.focal_gamma.values=[1, 2, 1]", "parameters.focal_gamma", "each level stands once"),
-        ("parameters.focal_gamma.values=[1, 1.0]", "parameters.focal_gamma", "each level stands once"),
+        ("parameters.focal_gamma.values=[1, 2, 1]", "parameters.focal_gamma.values", "each value stands once, got 1"),
+        ("parameters.focal_gamma.values=[1, 1.0]", "parameters.focal_gamma.values", "each value stands once, got 1"),
+        ("parameters.focal_gamma.values=[1e-3, .001]", "parameters.focal_gamma.values", "each value stands once"),
+        ("parameters.focal_gamma.values=3", "parameters.focal_gamma.values", "must be a list, got 3"),
         ("parameters.focal_gamma.values=[null]", "parameters.focal_gamma.values.0", "got None"),
         ("parameters.focal_gamma.values=[true]", "parameters.focal_gamma", "must be float, got True"),
         ("parameters.focal_gamma.values=[high]", "parameters.focal_gamma", "must be float, got 'high'"),
@@ -128,10 +157,10 @@ def test_a_key_like_no_other_is_told_which_there_are(example: str) -> None:
         ("study=..", "study", "'..'"),
         ("study=7", "study", "got 7"),
         ("study=" + 300 * "x", "study", "xxx"),
-        ("search.method=optuna", "search.method", "'grid', got 'optuna'"),
+        ("search.method=tpe", "search.method", "'optuna' or 'optuna_pareto', got 'tpe'"),
         ("search.seeds=[]", "search.seeds", "at least 1"),
         ("search.seeds=[0, -1]", "search.seeds.1", "0, got -1"),
-        ("search.seeds=[3, 3]", "search", "seeds: each seed stands once, got [3, 3]"),
+        ("search.seeds=[3, 3]", "search.seeds", "each value stands once, got 3 2 times"),
         ("search.seeds=[true]", "search.seeds.0", "got True"),
         ("objective.metric=val/iou", "objective.metric", "did you mean val/miou?"),
         ("objective.margin=small", "objective.margin", "number, got 'small'"),
@@ -296,4 +325,131 @@ def test_what_needs_masks_is_refused_for_points_of_people(example: str) -> None:
         load_study(example, [*ANNOTATED, "objective.metric=val/boundary_f1"])
     for setting in ("point_strategy=boundary", "class_weights=prior"):
         with pytest.raises(InputError, match=rf"training\.{setting.split('=')[0]}: .*data\.annotations"):
-            list_configs(load_study(example, [*ANNOTATED, f"training.{setting}"]))
+            open_study(example, [*ANNOTATED, f"training.{setting}"])
+
+
+def test_a_searched_study_is_accepted(searched: str) -> None:
+    spec = load_study(searched, [])
+    rate = spec.parameters["learning_rate"]
+    assert (rate.is_range, rate.values, rate.min, rate.max, rate.scale) == (True, None, 1e-5, 1e-2, "log")
+    assert (spec.parameters["label_flip_rate"].min, spec.parameters["label_flip_rate"].scale) == (0, "linear")
+    assert not spec.parameters["focal_gamma"].is_range
+    assert (spec.search.method, spec.search.trials_per_level, spec.search.seed) == ("optuna", 24, 7)
+    assert (spec.search.scheduler, spec.search.grace_epochs, spec.search.reduction_factor) == ("asha", 2, 3)
+    assert spec.confirm is not None
+    assert spec.confirm.seeds == [100, 101, 102]
+    assert (spec.budget.trials, spec.budget.hours, spec.budget.gpu_hours) == (500, 12, 30.5)
+    assert (spec.failures.retries, spec.failures.stop_after) == (1, 5)
+
+
+def test_a_study_without_the_new_sections_asks_for_nothing_new(example: str) -> None:
+    spec = load_study(example, [])
+    assert (spec.search.method, spec.search.trials_per_level, spec.search.scheduler) == ("grid", None, "none")
+    assert spec.confirm is None
+    assert (spec.budget.trials, spec.budget.hours, spec.budget.gpu_hours) == (None, None, None)
+    assert (spec.failures.retries, spec.failures.stop_after) == (3, 3)
+
+
+@pytest.mark.parametrize("overrides", [[], ["budget={}", "confirm={seeds: [9]}", "search.scheduler=median"]])
+def test_a_searched_study_written_out_as_yaml_reads_as_the_same_study(searched: str, overrides: list[str]) -> None:
+    spec = load_study(searched, overrides)
+    mapping = spec.to_mapping()
+    assert mapping["parameters"]["learning_rate"] == {"role": "nuisance", "min": 1e-5, "max": 1e-2, "scale": "log"}
+    assert mapping["parameters"]["focal_gamma"] == {"role": "nuisance", "values": [0, 1, 2, 5]}
+    assert parse_study(parse_yaml(to_yaml(mapping), "written"), "written") == spec
+
+
+def in_range(**ends: Any) -> str:
+    return to_yaml({"role": "nuisance"} | ends)
+
+
+@pytest.mark.parametrize(
+    ("setting", "parameter", "place", "rule"),
+    [
+        ("learning_rate", in_range(min=1e-2, max=1e-5), "", "min must be less than max, got min 0.01 and max 1e-05"),
+        ("learning_rate", in_range(min=1e-2, max=1e-2), "", "min must be less than max"),
+        ("focal_gamma", in_range(min=0, max=5, scale="log"), "", "min must be greater than 0 on a log scale, got 0"),
+        ("focal_gamma", in_range(min=-1, max=5, scale="log"), "", "min must be greater than 0 on a log scale, got -1"),
+        ("learning_rate", in_range(min=1e-3), "", "both ends of the range, min and max"),
+        ("learning_rate", in_range(max=1e-3), "", "both ends of the range, min and max"),
+        ("learning_rate", in_range(scale="log"), "", "values, or min and max"),
+        ("learning_rate", in_range(values=[1e-3], max=1), "", "has values and max; keep one"),
+        ("learning_rate", in_range(values=[1e-3], scale="log"), "", "has values and scale; keep one"),
+        ("learning_rate", "{role: scientific, min: 1e-5, max: 1e-2}", "", "level by level; give values"),
+        ("learning_rate", in_range(min=1e-3, max=1, scale="ln"), ".scale", "'linear' or 'log', got 'ln'"),
+        ("learning_rate", "{role: nuisance, min: low, max: 1}", ".min", "must be a number, got 'low'"),
+        ("learning_rate", "{role: nuisance, min: 1e-3, max: true}", ".max", "must be a number, got True"),
+        ("learning_rate", "{role: nuisance, min: 1e-3, max: .inf}", ".max", "must be a finite number, got inf"),
+        ("learning_rate", "{role: nuisance, min: .nan, max: 1}", ".min", "must be a finite number, got nan"),
+        # Both ends keep the setting's own rule.
+        ("learning_rate", in_range(min=0, max=1e-2), ".min", "must be greater than 0, got 0"),
+        ("learning_rate", in_range(min=1e-5, max=100), ".max", "must be at most 10, got 100"),
+        ("batch_size", in_range(min=1, max=8), ".min", "must be at least 2, got 1"),
+        ("batch_size", in_range(min=2.5, max=8), ".min", "must be int, got 2.5"),
+        ("batch_size", in_range(min=2, max=8.0), ".max", "must be int, got 8.0"),
+        # Not every number between is one of the setting's.
+        ("optimizer", in_range(min=0, max=1), "", "list values in place of min and max"),
+        ("deterministic", in_range(min=0, max=1), "", "list values in place of min and max"),
+        ("decoder_stride", in_range(min=1, max=4), "", "list values in place of min and max"),
+        ("image_size", in_range(min=32, max=256), "", "list values in place of min and max"),
+    ],
+)
+def test_a_range_that_is_none_is_refused(searched: str, setting: str, parameter: str, place: str, rule: str) -> None:
+    message = refusal(searched, f"parameters.{setting}={parameter}")
+    assert message.startswith(f"parameters.{setting}{place}: ")
+    assert rule in message
+
+
+@pytest.mark.parametrize(
+    ("overrides", "place", "rule"),
+    [
+        (["search={method: grid}"], "parameters.learning_rate", "a grid needs values"),
+        (["search.trials_per_level=null"], "search.trials_per_level", "is missing"),
+        (["search.trials_per_level=0"], "search.trials_per_level", "got 0"),
+        (["search.method=grid"], "search.trials_per_level", "a grid tries every setting, got 24; remove it"),
+        (["search.scheduler=hyperband"], "search.scheduler", "'asha' or 'median', got 'hyperband'"),
+        (["search.grace_epochs=9"], "search.grace_epochs", "less than the 9 epochs of a trial, got 9"),
+        (["search.grace_epochs=0"], "search.grace_epochs", "got 0"),
+        (["search.reduction_factor=1"], "search.reduction_factor", "got 1"),
+        (["search.seed=-1"], "search.seed", "got -1"),
+        (["search.seed=[0]"], "search.seed", "must be an integer, got [0]"),
+        (["search.method=optuna_pareto"], "search.scheduler", "asha stops by the metric alone"),
+        (["search.method=optuna_pareto", "search.scheduler=none"], "search.method", "points_per_image"),
+        (["confirm={}"], "confirm.seeds", "is missing"),
+        (["confirm.seeds=[]"], "confirm.seeds", "at least 1"),
+        (["confirm.seeds=[100, 100]"], "confirm.seeds", "each value stands once, got 100"),
+        (["confirm.seeds=[100, 0]"], "confirm.seeds", "0 is one of search.seeds too"),
+        (["confirm.seeds=[-1]"], "confirm.seeds.0", "got -1"),
+        (["budget.trials=0"], "budget.trials", "got 0"),
+        (["budget.trials=1.5"], "budget.trials", "must be an integer, got 1.5"),
+        (["budget.hours=0"], "budget.hours", "greater than 0, got 0"),
+        (["budget.hours=.inf"], "budget.hours", "finite number, got inf"),
+        (["budget.gpu_hours=-1"], "budget.gpu_hours", "greater than 0, got -1"),
+        (["failures.retries=-1"], "failures.retries", "got -1"),
+        (["failures.stop_after=0"], "failures.stop_after", "got 0"),
+    ],
+)
+def test_a_search_that_cannot_be_is_refused(searched: str, overrides: list[str], place: str, rule: str) -> None:
+    message = refusal(searched, *overrides)
+    assert message.startswith(f"{place}: ")
+    assert rule in message
+
+
+@pytest.mark.parametrize(
+    ("role", "values", "rule"),
+    [("scientific", [2, 20], "less than the 2 epochs of a trial, got 2"), ("nuisance", [5, 20], "differ in length")],
+)
+def test_a_scheduler_needs_epochs_to_spare_and_trials_of_one_length(
+    searched: str, role: str, values: list[int], rule: str
+) -> None:
+    text = SEARCHED.replace(", epochs: 9", "")
+    Path(searched).write_text(text)
+    factor = f"parameters.epochs={{role: {role}, values: {values}}}"
+    assert rule in refusal(searched, factor)
+    assert load_study(searched, [factor, "search.scheduler=none"]).parameters["epochs"].values == values
+
+
+def test_annotation_effort_can_be_searched_where_points_are_a_nuisance_factor(searched: str) -> None:
+    points = "parameters.points_per_image={role: nuisance, min: 5, max: 500, scale: log}"
+    spec = load_study(searched, [points, "search.method=optuna_pareto", "search.scheduler=none"])
+    assert spec.parameters["points_per_image"].max == 500

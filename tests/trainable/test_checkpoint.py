@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from trainable.checkpoint import Arrays, load_latest, pack_state, save, unpack_state
+from trainable.checkpoint import Arrays, load_latest, pack_files, pack_state, save, unpack_files, unpack_state
 
 Damage = Callable[[float, Path], None]
 Run = tuple[nn.Sequential, torch.optim.Adam]
@@ -84,6 +84,17 @@ def test_every_float_survives(tmp_path: Path, value: float) -> None:
     }
 
 
+def test_small_files_travel_with_it(tmp_path: Path) -> None:
+    files = {"metrics.jsonl": b'{"epoch": 1}\n', "empty": b"", "counts.npz": bytes(range(256))}
+    run = make_run(seed=0)
+    save(tmp_path, 1, {**pack_state(run[0], None), **pack_files(files)})
+    found = load_latest(tmp_path)
+    assert found is not None
+    assert unpack_files(found[1]) == files
+    unpack_state(found[1], *make_run(seed=1))  # they are no part of the state
+    assert unpack_files({}) == {}
+
+
 def test_it_is_a_plain_archive_without_pickle(tmp_path: Path) -> None:
     run = make_run(seed=0)
     train(run, steps=1)
@@ -142,7 +153,7 @@ def test_a_damaged_one_is_set_aside_and_said_so(
         found = load_latest(tmp_path)
     assert (found and found[0]) == older
     assert not path.exists()
-    assert path.with_suffix(".damaged").exists()
+    assert path.with_name(f"{path.name}.damaged").exists()
     assert f"{path} is damaged" in caplog.text
 
 

@@ -8,7 +8,7 @@ from PIL import Image
 
 from trainable.config import AnnotationConfig, DataConfig, InputError, SyntheticConfig
 from trainable.data import describe_data, load_index, load_store
-from trainable.scenes import SPLITS
+from trainable.scenes import SPLITS, check_test_split
 
 MADE = DataConfig(synthetic=SyntheticConfig(num_scenes=3, images_per_scene=2, image_size=32))
 
@@ -18,6 +18,14 @@ def test_made_data_is_written_once(tmp_path: Path) -> None:
     assert load_index(MADE, tmp_path) == first
     assert tmp_path.stat().st_mtime_ns == written  # no scratch folder came and went either
     assert list(tmp_path.iterdir()) == [first.root]
+
+
+def test_damaged_made_data_are_made_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    first = load_index(MADE, tmp_path)
+    path = first.pairs[0].image
+    path.write_bytes(path.read_bytes()[:-1])
+    assert load_index(MADE, tmp_path) == first  # by its fingerprint, too
+    assert f"{first.root} is damaged (images/{path.name} has another checksum)" in caplog.text
 
 
 def test_other_made_data_lie_elsewhere(tmp_path: Path) -> None:
@@ -70,6 +78,7 @@ def test_points_are_described_by_themselves(point_folder: Path, tmp_path: Path) 
     config = DataConfig(root=str(point_folder), annotations=AnnotationConfig(path="points.csv"))
     index = load_index(config, tmp_path)
     described = describe_data(config, index, load_store(index, 8, tmp_path, lambda done: None))
+    check_test_split(index)
     assert described["annotations"] == "points"
     for split in SPLITS:
         forest = 3 if index.scenes(split) == ["c"] else 2
@@ -90,19 +99,27 @@ def test_a_test_split_without_points_has_no_share(point_folder: Path, tmp_path: 
     index = load_index(config, tmp_path)
     described = describe_data(config, index, load_store(index, 8, tmp_path, lambda done: None))
     assert described["forest_share"].keys() == {"train", "val"}
+    assert {name.partition("/")[0] for name in described["floors"]["all_forest"]} == {"val"}
+    with pytest.raises(
+        InputError, match=rf"^data\.annotations: the images of the test split .* label some in {unused},"
+    ):
+        check_test_split(index)  # and so without confirmation alone
     assert described["splits"]["test"]["num_points"] == {"background": 0, "forest": 0}
     assert "no pixel of the test split is forest" in described["warnings"]
 
 
-def test_the_floors_are_those_of_the_validation_split(tmp_path: Path) -> None:
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_the_floors_are_those_of_the_splits_that_evaluate(tmp_path: Path, split: str) -> None:
     index = load_index(MADE, tmp_path)
+    check_test_split(index)
     described = describe_data(MADE, index, load_store(index, 32, tmp_path, lambda done: None))
     # All forest is right at the forest's share of pixels; forest has that IoU, background 0, and mIoU is their mean.
-    share = described["forest_share"]["val"]
+    share = described["forest_share"][split]
     floor = described["floors"]["all_forest"]
-    assert floor["val/accuracy"] == pytest.approx(share, abs=1e-12)
-    assert floor["val/miou"] == pytest.approx(share / 2, abs=1e-12)
-    assert described["floors"]["image_majority"]["val/accuracy"] >= floor["val/accuracy"]
+    assert floor[f"{split}/accuracy"] == pytest.approx(share, abs=1e-12)
+    assert floor[f"{split}/miou"] == pytest.approx(share / 2, abs=1e-12)
+    assert described["floors"]["image_majority"][f"{split}/accuracy"] >= floor[f"{split}/accuracy"]
+    assert {name.partition("/")[0] for name in floor} == {"val", "test"}
     assert described["source"] == "synthetic"
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.ops import StochasticDepth
 
-from study.design import FORWARD_GFLOP, NUM_PARAMETERS
+from study.plan import FORWARD_GFLOP, NUM_PARAMETERS
 from trainable.config import ENCODERS, TrainConfig
 from trainable.model import DecoderBlock, Segmenter, build_model
 

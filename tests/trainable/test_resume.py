@@ -58,7 +58,7 @@ class Finished:
 
 def finished(run: TrainingRun, results: list[EpochResult]) -> Finished:
     rows = [{"epoch": float(result.epoch), **result.metrics} for result in results]
-    return Finished(result_hash(rows), [bits(each.counts) for each in results], bits(run.state(final=False)))
+    return Finished(result_hash(rows), [bits(each.counts["val"]) for each in results], bits(run.state(final=False)))
 
 
 def bits(arrays: Mapping[str, np.ndarray]) -> dict[str, bytes]:

@@ -5,11 +5,12 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from trainable.shared_folder import make_once
+from trainable.shared_folder import find_damage, make_once
 
 MAKER = """
 import sys, time
@@ -56,7 +57,7 @@ def test_one_makes_it_and_the_others_wait(tmp_path: Path) -> None:
     assert [process.communicate(timeout=30)[0] for process in (first, *others)] == [
         "there\n"
     ] * 3  # made by none of them
-    assert content(tmp_path / "cache") == ["store", "store/half", "store/whole"]
+    assert content(tmp_path / "cache") == ["store", "store/checksums.json", "store/half", "store/whole"]
 
 
 def test_a_killed_maker_leaves_nothing_to_the_next(tmp_path: Path) -> None:
@@ -71,13 +72,59 @@ def test_a_killed_maker_leaves_nothing_to_the_next(tmp_path: Path) -> None:
     assert not target.exists()
     go.touch()
     assert waiting.communicate(timeout=30)[0] == "making\nthere\n"
-    assert content(tmp_path / "cache") == ["store", "store/half", "store/whole"]
+    assert content(tmp_path / "cache") == ["store", "store/checksums.json", "store/half", "store/whole"]
+
+
+def make_two(scratch: Path) -> None:
+    (scratch / "inner").mkdir()
+    (scratch / "file").write_text("whole")
+    (scratch / "inner" / "file").write_text("whole")
 
 
 def test_what_is_there_is_not_made(tmp_path: Path) -> None:
-    (tmp_path / "store").mkdir()
+    make_once(tmp_path / "store", make_two)
+    (tmp_path / "store" / "desktop.ini").touch()  # what came later does not matter
     make_once(tmp_path / "store", lambda scratch: pytest.fail("made again"))
-    assert content(tmp_path) == ["store"]
+    assert find_damage(tmp_path / "store") == ""
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def flip(path: Path) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[:-2] + bytes([content[-2] ^ 1]) + content[-1:])
+
+
+@pytest.mark.parametrize("name", ["file", "inner/file", "checksums.json"])
+@pytest.mark.parametrize("damage", [cut, flip, Path.unlink])
+def test_a_damaged_one_is_set_aside_and_made_anew(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str, damage: Callable[[Path], None]
+) -> None:
+    for aside in ("store.damaged", "store.damaged-2"):
+        make_once(tmp_path / "store", make_two)
+        damage(tmp_path / "store" / name)
+        make_once(tmp_path / "store", make_two)
+        assert find_damage(tmp_path / "store") == ""
+        assert find_damage(tmp_path / aside) != ""
+        assert caplog.messages[-1].startswith(f"{tmp_path / 'store'} is damaged (")
+        assert name in caplog.messages[-1]
+        assert caplog.messages[-1].endswith(f"set aside as {aside}")
+
+
+def test_of_two_that_find_it_damaged_one_makes_it_anew(tmp_path: Path) -> None:
+    target, go = tmp_path / "store", tmp_path / "go"
+    target.mkdir()
+    first = start(target, go)
+    assert [said(first), said(first)] == ["started", "making"]
+    go.touch()
+    second = start(target, go)
+    assert said(second) == "started"
+    assert [process.communicate(timeout=30)[0] for process in (first, second)] == ["there\n"] * 2
+    assert content(tmp_path) == [
+        "go", "store", "store.damaged", "store/checksums.json", "store/half", "store/whole"
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
@@ -122,4 +169,4 @@ def test_a_waiter_takes_over_after_a_failure(tmp_path: Path) -> None:
     assert content(tmp_path) == [".making-store", ".making-store/half", "store.lock"]  # nobody else is making
     go.touch()
     assert [process.communicate(timeout=30)[0] for process in (waiting[0], third)] == ["there\n"] * 2
-    assert content(tmp_path) == ["go", "store", "store/half", "store/whole"]
+    assert content(tmp_path) == ["go", "store", "store/checksums.json", "store/half", "store/whole"]

@@ -216,6 +216,32 @@ def test_packing_twice_packs_once(data_folder: Path, tmp_path: Path) -> None:
     assert seen == [1, 2, 3, 4, 5, 6]  # progress, image by image, of the first time
 
 
+@pytest.mark.parametrize("name", ["images.npy", "masks.npy", "store.json"])
+def test_a_damaged_store_is_set_aside_and_packed_anew(
+    data_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    index, seen = load_index(DataConfig(root=str(data_folder)), tmp_path), list[int]()
+    path = load_store(index, 8, tmp_path / "cache", seen.append)
+    sound = {each.name: each.read_bytes() for each in path.iterdir()}
+    # A worker only maps it. What is cut short it cannot, and says so in one line.
+    (path / name).write_bytes(sound[name][: len(sound[name]) // 2])
+    with pytest.raises(InputError, match=r"^[^\n]+: damaged \([^\n]+\); run again, which packs it anew$"):
+        open_store(path)
+    (path / name).write_bytes(sound[name][:-9] + bytes([sound[name][-9] ^ 1]) + sound[name][-8:])
+    if name.endswith(".npy"):
+        open_store(path)  # a flipped bit it does not see; the driver does, before
+    assert load_store(index, 8, tmp_path / "cache", seen.append) == path
+    assert {each.name: each.read_bytes() for each in path.iterdir()} == sound
+    assert seen == [1, 2, 3, 4, 5, 6] * 2
+    assert caplog.messages == [f"{path} is damaged ({name} has another checksum); set aside as {path.name}.damaged"]
+    load_store(index, 8, tmp_path / "cache", lambda done: pytest.fail("packed a third time"))
+
+
+def test_a_store_that_is_gone_is_told_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"store: damaged \(.*No such file.*\); run again"):
+        open_store(tmp_path / "store")
+
+
 def test_images_of_many_tasks_keep_their_places(tmp_path: Path) -> None:
     # 300 images of one grey each: 38 tasks, of which some end before others that began earlier.
     made = tmp_path / "data"

@@ -102,7 +102,7 @@ def test_unknown_pixels_of_the_dense_arm_are_not_labels(config: TrainConfig, sto
     run = TrainingRun(replace(config, points_per_image="dense"), replace(store, masks=masks))
     result = next(run.epochs())
     assert result.metrics["points/per_image"] == 32 * 16
-    assert result.counts["confusion"].sum(axis=(1, 2)).tolist() == [32 * 16] * 4
+    assert result.counts["val"]["confusion"].sum(axis=(1, 2)).tolist() == [32 * 16] * 4
 
 
 def test_points_of_people_train_and_held_out_ones_validate(config: TrainConfig, store: Store) -> None:
@@ -110,7 +110,7 @@ def test_points_of_people_train_and_held_out_ones_validate(config: TrainConfig, 
     sparse = replace(store, masks=np.where(chosen, store.masks, IGNORE_INDEX).astype(np.uint8), sparse=True)
     result = next(TrainingRun(replace(config, points_per_image=10), sparse).epochs())
     assert 0 < result.metrics["points/fewest"] <= result.metrics["points/per_image"] <= 10
-    assert result.counts["confusion"].sum() == chosen[store.splits["val"]].sum()
+    assert result.counts["val"]["confusion"].sum() == chosen[store.splits["val"]].sum()
     assert math.isfinite(result.metrics["val/miou"])
     assert not [name for name in result.metrics if "boundary" in name]  # scattered points have none
 
@@ -169,7 +169,7 @@ OVERFLOWING: dict[str, Any] = {"optimizer": "adamw", "learning_rate": 10.0, "wei
         ({}, "head.bias", math.nan, (1, 1), "the training loss is nan"),
         (OVERFLOWING, "head.bias", 8e36, (1, 2), "the training loss is inf"),
         # Training uses the batch's own statistics, so its loss is finite: only the validation shows this one,
-        ({}, "decoder.0.mix.1.running_var", math.nan, (1, None), "the validation loss is nan"),
+        ({}, "decoder.0.mix.1.running_var", math.nan, (1, None), "the val loss is nan"),
         # and neither shows this one: its channel has infinite variance, and divided by that is 0.
         ({}, "decoder.0.mix.0.weight", 1e30, (1, None), NOT_FINITE),
     ],

@@ -1,6 +1,5 @@
 """From a finished run's folder to masks of images of any size."""
 
-import json
 import shutil
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from PIL import Image
 
 from trainable.config import InputError, TrainConfig
 from trainable.predict import predict_image
+from trainable.sealed import read_sealed, write_sealed
 from trainable.store import Store
 from trainable.train import TrainingRun, unit_scale
 from trainable.trained import load_trained, predict_file, predict_files
@@ -52,9 +52,10 @@ def test_a_mask_has_the_size_of_its_image_whatever_that_is(stopped: Finished, tm
 def test_the_ground_looks_as_large_as_in_training(stopped: Finished, tmp_path: Path) -> None:
     # A run on images shrunk to a half: an image of 64 x 96 is predicted at 32 x 48, and its mask enlarged again.
     folder = shutil.copytree(stopped[3], tmp_path / "trial")
-    described = json.loads((folder / "config.json").read_text())
+    described = read_sealed(folder / "config.json")
+    assert described is not None
     described["images"]["scale"] = 0.5
-    (folder / "config.json").write_text(json.dumps(described))
+    write_sealed(folder / "config.json", described)
     trained = load_trained(folder)
     path = write_image(tmp_path / "image.png", (96, 64))
     mask = predict_file(trained, path, 8, lambda line: None)
@@ -65,6 +66,18 @@ def test_the_ground_looks_as_large_as_in_training(stopped: Finished, tmp_path: P
     expected = predict_image(trained.model, half, tile=32, overlap=8, normalise=unit_scale, device=cpu)
     forest = np.asarray(Image.fromarray(expected[1]).resize((96, 64), Image.Resampling.BILINEAR)) > 0.5
     np.testing.assert_array_equal(mask, forest)
+
+
+def test_where_the_weights_are_damaged_it_says_so_and_takes_no_older_ones(stopped: Finished, tmp_path: Path) -> None:
+    folder = shutil.copytree(stopped[3], tmp_path / "trial")
+    (path,) = (folder / "checkpoint").iterdir()
+    path.write_bytes(path.read_bytes()[:-1])
+    shutil.copytree(stopped[1] / "checkpoint", folder / "checkpoint", dirs_exist_ok=True)
+    with pytest.raises(InputError, match=r"checkpoint: the trained weights are damaged or gone; .* remove .*trial and"):
+        load_trained(folder)
+    (folder / "config.json").write_text("{")
+    with pytest.raises(InputError, match=r"config\.json: damaged"):
+        load_trained(folder)
 
 
 def test_what_cannot_be_predicted_is_refused_before_anything_is_written(stopped: Finished, tmp_path: Path) -> None:

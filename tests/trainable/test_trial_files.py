@@ -1,4 +1,5 @@
-import json
+import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,21 @@ import torch
 
 from trainable.config import CLASS_NAMES, METRIC_NAMES, TRAINER_VERSION, TrainConfig
 from trainable.metrics import all_metrics
+from trainable.sealed import read_sealed
 from trainable.store import Store
-from trainable.trial_files import Row, append_row, read_result, read_rows, result_hash, rewrite_rows, write_result
+from trainable.trial_files import (
+    Row,
+    append_attempt,
+    append_row,
+    check_trial,
+    parse_rows,
+    read_attempts,
+    read_result,
+    read_rows,
+    result_hash,
+    rows_content,
+    write_result,
+)
 
 ENVIRONMENT = {"torch": "9.9"}
 
@@ -22,10 +36,9 @@ def result_of(folder: Path) -> dict[str, Any]:
 
 def test_the_files_of_a_trial(config: TrainConfig, store: Store, stopped: dict[int, Path]) -> None:
     folder = stopped[3]
-    names = {"config.json", "metrics.jsonl", "result.json", "counts.npz", "checkpoint"}
+    names = {"config.json", "metrics.jsonl", "result.json", "counts.npz", "attempts.jsonl", "checkpoint"}
     assert {path.name for path in folder.iterdir()} == names
-    described = json.loads((folder / "config.json").read_text())
-    assert described == {
+    assert read_sealed(folder / "config.json") == {
         "training": config.to_mapping(),
         "images": {"num_bands": 3, "scale": 1.0},
         "trainer_version": TRAINER_VERSION,
@@ -35,6 +48,8 @@ def test_the_files_of_a_trial(config: TrainConfig, store: Store, stopped: dict[i
     assert (result["state"], result["epochs"], result["metrics"]) == ("completed", 3, rows[-1])
     assert (result["reason"], result["diverged_at"]) == ("", None)
     assert result["time_s"] == rows[-1]["time/total_s"]
+    assert result["files"].keys() == {"config.json", "metrics.jsonl", "counts.npz"}
+    assert check_trial(folder) == []
 
 
 def test_a_result_says_what_its_bits_depend_on(stopped: dict[int, Path]) -> None:
@@ -78,10 +93,9 @@ def test_rows_are_read_as_they_were_written(tmp_path: Path) -> None:
     for row in ROWS:
         append_row(tmp_path, row)
     assert read_rows(tmp_path) == ROWS
-    rewrite_rows(tmp_path, ROWS[:1])
-    assert read_rows(tmp_path) == ROWS[:1]
-    rewrite_rows(tmp_path, [])
-    assert read_rows(tmp_path) == []
+    assert (tmp_path / "metrics.jsonl").read_bytes() == rows_content(ROWS)
+    assert parse_rows(rows_content(ROWS)) == ROWS
+    assert parse_rows(rows_content([])) == []
 
 
 def test_a_row_that_was_being_written_does_not_count(tmp_path: Path) -> None:
@@ -114,3 +128,46 @@ def test_a_damaged_result_is_none_and_said_so(tmp_path: Path, caplog: pytest.Log
     path.write_text(path.read_text()[:-10])
     assert read_result(tmp_path) is None
     assert f"{path} is damaged" in caplog.text
+    assert list(tmp_path.iterdir()) == [path]  # a reader changes nothing
+
+
+def test_a_result_knows_the_files_that_it_was_written_with(tmp_path: Path) -> None:
+    append_row(tmp_path, ROWS[0])
+    write_result(tmp_path, ROWS[:1], ENVIRONMENT)
+    assert check_trial(tmp_path) == []
+    append_row(tmp_path, ROWS[0])
+    assert check_trial(tmp_path) == [
+        f"{tmp_path / 'metrics.jsonl'}: damaged (its checksum differs from the one in result.json)"
+    ]
+
+
+def test_rows_end_before_a_damaged_one_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    content = rows_content([{"epoch": epoch} for epoch in (1, 2, 3)])
+    for damaged in (content.replace(b"2}", b"2"), content.replace(b'{"epoch": 2}', b"\xff"), content[:14] + b"[]\n"):
+        (tmp_path / "metrics.jsonl").write_bytes(damaged)
+        assert read_rows(tmp_path) == [{"epoch": 1}]
+        assert caplog.messages[-1].startswith(f"{tmp_path / 'metrics.jsonl'} is damaged in line 2")
+
+
+def test_attempts_are_read_as_they_were_made(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert read_attempts(tmp_path) == []
+    started = time.time()
+    append_attempt(tmp_path, 0, 0)
+    append_attempt(tmp_path, 3, 2)
+    first, second = read_attempts(tmp_path)
+    assert (first["rows"], first["from_epoch"], second["rows"], second["from_epoch"]) == (0, 0, 3, 2)
+    assert (first["pid"], started <= first["time"] <= second["time"] <= time.time()) == (os.getpid(), True)
+    assert caplog.messages == []
+
+
+def test_an_attempt_after_a_torn_one_has_its_own_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "attempts.jsonl"
+    append_attempt(tmp_path, 0, 0)
+    whole = path.read_bytes()
+    for length in range(len(whole)):
+        path.write_bytes(whole + whole[:length])
+        append_attempt(tmp_path, 1, 1)
+        told = [attempt["from_epoch"] for attempt in read_attempts(tmp_path)]
+        # Where the line end alone is missing, nothing is lost.
+        assert told == ([0, 0, 1] if length == len(whole) - 1 else [0, 1])
+    assert "attempts.jsonl is damaged in line 2" in caplog.text

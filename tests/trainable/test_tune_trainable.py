@@ -1,4 +1,6 @@
+import gc
 import shutil
+import weakref
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -41,6 +43,23 @@ def test_an_actor_takes_over_another_trial_and_nothing_leaks(
     assert result_hash(read_rows(folder / "mine")) == result_hash(read_rows(stopped[3]))
     alone = next(TrainingRun(other_config, store).epochs()).metrics
     assert read_rows(folder / "other")[0].items() >= {k: v for k, v in alone.items() if "time/" not in k}.items()
+
+
+def test_the_model_of_a_trial_is_gone_when_the_next_begins(
+    config: TrainConfig, store_folder: Path, folder: Path
+) -> None:
+    # An actor trains hundreds of trials. What the collector has to find stays for several of them: 75 MB each.
+    actor: Any = Trainable(config=as_trial(config, store_folder, folder / "mine"))
+    actor.train()
+    run = weakref.ref(actor.rows.gi_yieldfrom.gi_frame.f_locals["run"])
+    model, optimizer = weakref.ref(run().model), weakref.ref(run().optimizer)
+    gc.disable()
+    try:
+        assert actor.reset(as_trial(replace(config, seed=1), store_folder, folder / "other"))
+        assert (run(), model(), optimizer()) == (None, None, None)
+    finally:
+        gc.enable()
+    actor.stop()
 
 
 def test_a_finished_trial_is_done_at_its_first_step(

@@ -28,7 +28,7 @@ def test_a_four_band_run_trains_and_is_judged_at_held_out_points(tmp_path: Path)
     )  # fmt: skip
     *_, last = TrainingRun(config, store).epochs()
     known = np.count_nonzero(store.masks[store.splits["val"]] != 255)
-    assert last.counts["confusion"].sum() == known
+    assert last.counts["val"]["confusion"].sum() == known
     assert last.metrics["train/loss"] < 0.69  # below ln 2: the points can be told apart
     assert "val/boundary_f1" not in last.metrics  # there are no masks
     again = TrainingRun(replace(config, epochs=1), store)

@@ -1,0 +1,92 @@
+"""When a study must stop before it is done: its budget is used up, or trials fail one after another."""
+
+import time
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from study.agenda import Event
+from study.spec import StudySpec
+
+
+@dataclass
+class Limits:
+    """What was used of a study's budget, in all its sessions.
+
+    Attributes:
+        trials: trials that were trained to an end of any kind.
+        wall_s: seconds that drivers were at work before this session.
+        trial_s: seconds that trials trained before this session, as far as they are known.
+    """
+
+    spec: StudySpec
+    trials: int = 0
+    wall_s: float = 0.0
+    trial_s: float = 0.0
+    _started: float = field(default_factory=time.monotonic)
+    _live: dict[str, float] = field(default_factory=dict)
+    _failures: list[str] = field(default_factory=list)
+
+    def trial_started(self, trial_id: str) -> None:
+        """A trial begins to use the budget."""
+        self.trials += 1
+        self._live[trial_id] = time.monotonic()
+
+    def trial_ended(self, trial_id: str, failure: str = "") -> None:
+        """A trial has ended; `failure` says why, where it failed for good."""
+        self.trial_s += time.monotonic() - self._live.pop(trial_id, time.monotonic())
+        self._failures = [*self._failures, failure] if failure else []
+
+    @property
+    def used_s(self) -> float:
+        """Wall-clock seconds of all sessions."""
+        return self.wall_s + time.monotonic() - self._started
+
+    @property
+    def gpu_hours(self) -> float:
+        """GPU-hours of all sessions."""
+        now = time.monotonic()
+        live_s = sum(now - started for started in self._live.values())
+        return (self.trial_s + live_s) * self.spec.resources.gpus_per_trial / 3600
+
+    @property
+    def allows_another_trial(self) -> bool:
+        """Whether the budget of trials has room for one more."""
+        most = self.spec.budget.trials
+        return most is None or self.trials < most
+
+    def reached(self) -> str:
+        """The limit that ends the run now, or nothing. A limit of trials does not: those that run may finish."""
+        budget, failures = self.spec.budget, self.spec.failures
+        if budget.hours is not None and self.used_s >= budget.hours * 3600:
+            return f"budget.hours: {budget.hours:g} used up"
+        if budget.gpu_hours is not None and self.gpu_hours >= budget.gpu_hours:
+            return f"budget.gpu_hours: {budget.gpu_hours:g} used up"
+        if len(self._failures) >= failures.stop_after:
+            cause, count = Counter(self._failures[-failures.stop_after :]).most_common(1)[0]
+            return f"{len(self._failures)} trials failed in a row, {count} of them with: {cause}"
+        return ""
+
+    @property
+    def failed_in_a_row(self) -> bool:
+        """Whether it is failures that end the run."""
+        return len(self._failures) >= self.spec.failures.stop_after
+
+
+def limits_so_far(spec: StudySpec, events: Iterable[Event]) -> Limits:
+    """What earlier sessions used, by the ledger. One that was killed ended, as far as is known, with its last event."""
+    limits = Limits(spec)
+    session_started, last = None, 0.0
+    for event in events:
+        if event["event"] == "session_started":
+            limits.wall_s += last - session_started if session_started is not None else 0.0
+            session_started = event["time"]
+        elif event["event"] == "trial_ended":
+            limits.trials += 1
+            limits.trial_s += event["time_s"]
+        last = event["time"]
+        if event["event"] == "session_ended" and session_started is not None:
+            limits.wall_s += last - session_started
+            session_started = None
+    limits.wall_s += last - session_started if session_started is not None else 0.0
+    return limits

@@ -1,0 +1,58 @@
+"""The Ray that trials run on: one of our own on this machine, or a cluster whose address the user gave."""
+
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from cluster.resources import num_cpus
+
+MAX_TEMP_CHARACTERS = 20
+SETTINGS = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # rows are in metrics.jsonl and W&B
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # ours ends the run sooner, and treats SIGTERM alike
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000",  # Tune's own state is never read, and grows with every trial
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # a relative path in a study, as of weights, holds for its trials too
+}
+
+
+@contextmanager
+def connected_ray(address: str | None = None) -> Iterator[Mapping[str, float]]:
+    """Ray, for as long as the block lasts; yields what it has, as in {"CPU": 2.0}.
+
+    Args:
+        address: of a running cluster, which is left as it is. None: a Ray of our own, gone at the end; never one that
+            somebody else left running.
+    """
+    os.environ.update(SETTINGS)
+    import ray
+
+    if address:
+        try:
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+            yield dict(ray.cluster_resources())  # type: ignore[no-untyped-call]
+        finally:
+            ray.shutdown()
+        return
+    # Ray's socket paths may have 107 characters, some 60 of which are its own.
+    is_long = len(tempfile.gettempdir()) > MAX_TEMP_CHARACTERS and Path("/tmp").is_dir()
+    scratch = tempfile.mkdtemp(prefix="canopoint-ray-", dir="/tmp" if is_long else None)
+    try:
+        ray.init(
+            address="local",
+            num_cpus=num_cpus(),
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            object_store_memory=128 * 2**20,
+            _temp_dir=scratch,
+        )
+        yield dict(ray.cluster_resources())  # type: ignore[no-untyped-call]
+    finally:
+        ray.shutdown()
+        shutil.rmtree(scratch, ignore_errors=True)

@@ -1,0 +1,59 @@
+from analysis.find import find
+from analysis.protocol import method_text, protocol_rows, settings_tried
+from analysis.study_terms import SearchTerms
+
+WINNERS = {(10, 0.001, 2.0): [0.50, 0.52, 0.51], (50, 0.001, 0.0): [0.60, 0.62, 0.64]}
+
+
+def rows(runs):
+    return dict(protocol_rows(runs, find(runs)))
+
+
+def test_settings_are_counted_at_each_level_and_those_that_ended_early_named(make_study, cells):
+    cells |= {(20, 0.1, gamma): [0.1, 0.1] for gamma in (0.0, 2.0)}
+    ended = [
+        ((50, 0.01, 2.0), 1, "stopped early"),  # one seed is enough
+        ((50, 0.01, 0.0), 0, "stopped early"),
+        ((20, 0.1, 0.0), 0, "diverged"),
+        ((20, 0.1, 2.0), 0, "diverged"),
+        ((20, 0.1, 2.0), 1, "diverged"),
+    ]
+    assert settings_tried(make_study(cells, ended=ended)) == (
+        "points per image 10: 4; points per image 20: 2, of which 2 diverged; points per image 50: 4, of which 2"
+        " stopped early"
+    )
+    roles = dict.fromkeys(("points_per_image", "learning_rate", "focal_gamma"), "nuisance")
+    assert settings_tried(make_study(roles=roles)) == "the study: 8"
+
+
+def test_the_time_of_runs_that_ended_early_counts(make_study):
+    # 24 runs of 5 s; one that was stopped took 1 s in place of 5: 116 s are 1.9 minutes.
+    assert rows(make_study(ended=[((50, 0.01, 2.0), 1, "stopped early")]))["Runs"] == (
+        "23 of 8 cells in exploration; 1.9 minutes of training in all"
+    )
+
+
+def test_the_protocol_says_what_confirmation_read(make_study):
+    explored, confirmed = rows(make_study()), rows(make_study(confirm=WINNERS))
+    assert "Read" not in explored
+    assert confirmed["Read"].startswith("test/miou after the last epoch of confirmation runs")
+    assert explored["Seeds"] == "0, 1 and 2"
+    assert confirmed["Seeds"] == "exploration: 0, 1 and 2; confirmation: 100, 101 and 102"
+    assert confirmed["Runs"].startswith("24 of 8 cells in exploration and 6 of 2 cells in confirmation; ")
+    assert "evaluate test" not in confirmed["Same in all runs"]
+
+
+def test_the_method_is_the_one_that_was_used(make_study):
+    def method(runs):
+        return method_text(runs, find(runs))
+
+    planned, some = SearchTerms(confirm_seeds=[100, 101, 102]), SearchTerms(confirm_seeds=[100, 101])
+    assert "So it stands until confirmation seeds exist." in method(make_study())
+    assert "every look" not in method(make_study())
+    confirmed = method(make_study(confirm=WINNERS, search=planned))
+    assert "No setting was chosen on them" in confirmed
+    assert "until confirmation seeds exist" not in confirmed
+    assert "every look" not in confirmed
+    assert "every look" in method(make_study(confirm=WINNERS, search=some))  # seed 102 was added to every level
+    more = {**WINNERS, (50, 0.001, 0.0): [0.60, 0.62, 0.64, 0.63]}
+    assert "every look" in method(make_study(confirm=more))
