@@ -1,5 +1,6 @@
 """The Ray that trials run on: one of our own on this machine, or a cluster whose address the user gave."""
 
+import gc
 import logging
 import os
 import shutil
@@ -16,6 +17,7 @@ SETTINGS = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # rows are in metrics.jsonl and W&B
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # ours ends the run sooner, and treats SIGTERM alike
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000",  # Tune's own state is never read, and grows with every trial
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",  # their last line is said, and kept in the ledger
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # a relative path in a study, as of weights, holds for its trials too
 }
@@ -37,7 +39,7 @@ def connected_ray(address: str | None = None) -> Iterator[Mapping[str, float]]:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
             yield dict(ray.cluster_resources())  # type: ignore[no-untyped-call]
         finally:
-            ray.shutdown()
+            _shut_down()
         return
     # Ray's socket paths may have 107 characters, some 60 of which are its own.
     is_long = len(tempfile.gettempdir()) > MAX_TEMP_CHARACTERS and Path("/tmp").is_dir()
@@ -54,5 +56,21 @@ def connected_ray(address: str | None = None) -> Iterator[Mapping[str, float]]:
         )
         yield dict(ray.cluster_resources())  # type: ignore[no-untyped-call]
     finally:
-        ray.shutdown()
+        _shut_down()
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _shut_down() -> None:
+    """Ends Ray with the garbage collector held off.
+
+    Handles of actors that Tune has left behind would else be collected in another thread of ours, in the middle of it,
+    and Ray's core then ends the process on the spot, without a traceback.
+    """
+    import ray
+
+    gc.collect()
+    gc.disable()
+    try:
+        ray.shutdown()
+    finally:
+        gc.enable()

@@ -22,7 +22,7 @@ from study.yaml_file import to_yaml
 from trainable.atomic import check_parent, nearest_existing, write_atomically
 from trainable.config import TRAINER_VERSION, InputError, TrainConfig
 from trainable.data import describe_data, load_index, load_store
-from trainable.scenes import SPLITS, SceneIndex
+from trainable.scenes import SPLITS, SceneIndex, check_test_split
 from trainable.sealed import take_sealed, write_sealed
 from trainable.store import open_store
 from trainable.trial_files import check_trial, read_result, read_rows
@@ -70,6 +70,8 @@ def prepare(spec: StudySpec, *, accept_changes: bool = False) -> Work:
     """
     check_parent(spec.folder, "storage")
     index = load_index(spec.data, cache_folder(spec))
+    if spec.confirm:
+        check_test_split(index)
     folder = spec.folder.resolve()
     if not accept_changes:
         refuse_changes(folder, index)

@@ -10,7 +10,8 @@ from study.training_file import TrainingFile
 from trainable.atomic import check_parent, sole_user
 from trainable.config import InputError, check_compatible
 from trainable.data import load_index, load_store
-from trainable.trial_files import Row, read_result
+from trainable.scenes import check_test_split
+from trainable.trial_files import Row, check_trial, read_result
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,8 @@ def train_file(file: TrainingFile, out: Path, say: Say) -> Trained:
         raise InputError("training.device: cuda is asked for, but torch sees no GPU here; use cpu")
     check_compatible(file.training, file.data)
     index = load_index(file.data, out / ".cache")
+    if file.training.evaluate_test:
+        check_test_split(index)
     identity = trial_id(file.training, index.fingerprint)
     from trainable.encoders import fetch_weights  # these import torch, which takes seconds
     from trainable.store import open_store
@@ -51,7 +54,7 @@ def train_file(file: TrainingFile, out: Path, say: Say) -> Trained:
     store = open_store(load_store(index, file.training.image_size, out / ".cache", lambda done: None))
     folder = out / identity
     with sole_user(folder):
-        trained_before = read_result(folder) is not None
+        trained_before = read_result(folder) is not None and not check_trial(folder)
         for warning in store.warnings:
             say(f"warning: {warning}")
         for row in run_trial(file.training, store, folder) if not trained_before else ():

@@ -29,7 +29,8 @@ from trainable.trial_files import read_result, read_rows, result_hash
 
 MIRROR_FILE = "mirror.json"
 SUMMARY = ("state", "reason", "result_sha256", "time_s", "environment")
-SETTLE_S = 5.0
+SETTLE_S = 0.1
+EMPTY_S = 5.0
 MIN_RUN_BYTES = 100  # a run file starts with 7 bytes of header
 
 
@@ -39,6 +40,33 @@ class OpenRun:
 
     run: Any
     num_rows: int = 0
+
+
+@dataclass
+class WrittenRun:
+    """The file of an ended run, which W&B's service may go on writing to for an instant after `finish` returns."""
+
+    trial: Trial
+    end: dict[str, Any]
+    path: Path
+    size: int = -1
+    _finished: float = field(default_factory=time.monotonic)
+    _seen: float = field(default_factory=time.monotonic)
+
+    def has_settled(self) -> bool:
+        """Whether the file has kept its size for a while.
+
+        Raises:
+            OSError: it is still empty after some seconds.
+        """
+        now, size = time.monotonic(), self.path.stat().st_size if self.path.is_file() else 0
+        if size != self.size:
+            self.size, self._seen = size, now
+        if now - self._seen < SETTLE_S:
+            return False
+        if size < MIN_RUN_BYTES and now - self._finished > EMPTY_S:
+            raise OSError(f"{self.path} is empty; is the disk full?")
+        return size >= MIN_RUN_BYTES
 
 
 @dataclass
@@ -52,6 +80,7 @@ class Mirror:
     work: Work
     problems: dict[str, str] = field(default_factory=dict)
     _open: dict[str, OpenRun] = field(default_factory=dict)
+    _written: list[WrittenRun] = field(default_factory=list)
     _queue: "queue.SimpleQueue[tuple[Trial, bool] | None]" = field(default_factory=queue.SimpleQueue)
 
     def __post_init__(self) -> None:
@@ -88,6 +117,10 @@ class Mirror:
             with self._reporting(trial.name):
                 self._catch_up(trial, was_stopped)
                 self.problems.pop(trial.name, None)
+            self._record_settled()
+        while self._written:
+            time.sleep(SETTLE_S / 2)
+            self._record_settled()
 
     @contextmanager
     def _reporting(self, name: str) -> Iterator[None]:
@@ -137,15 +170,28 @@ class Mirror:
         run.summary.update({name: end[name] for name in SUMMARY if name in end})
         path = Path(run.settings.sync_file)
         run.finish(exit_code=0)
-        _wait_for_file(path)
+        self._written.append(WrittenRun(trial, end, path))
+
+    def _record_settled(self) -> None:
+        """Notes, in their trials' directories, the run files that W&B's service has finished writing."""
+        waiting = []
+        for written in self._written:
+            with self._reporting(written.trial.name):
+                if written.has_settled():
+                    self._record(written)
+                else:
+                    waiting.append(written)
+        self._written = waiting
+
+    def _record(self, written: WrittenRun) -> None:
         record = {
             "mode": self.work.spec.tracking.mode,
-            "state": end["state"],
-            "result_sha256": end["result_sha256"],
-            "file": str(path.relative_to(self.work.folder)),
-            "file_sha256": _sha256(path),
+            "state": written.end["state"],
+            "result_sha256": written.end["result_sha256"],
+            "file": str(written.path.relative_to(self.work.folder)),
+            "file_sha256": _sha256(written.path),
         }
-        write_sealed(self.work.trial_folder(trial) / MIRROR_FILE, record)
+        write_sealed(self.work.trial_folder(written.trial) / MIRROR_FILE, record)
 
 
 def read_end(work: Work, trial: Trial, was_stopped: bool) -> dict[str, Any] | None:
@@ -187,17 +233,6 @@ def check_login(spec: StudySpec) -> None:
         )
 
 
-def _wait_for_file(path: Path) -> None:
-    """Returns once W&B's service has written all of a run file, which may be after `finish` returns."""
-    deadline = time.monotonic() + SETTLE_S
-    size = -1
-    while time.monotonic() < deadline and (size != path.stat().st_size or size < MIN_RUN_BYTES):
-        size = path.stat().st_size
-        time.sleep(0.05)
-    if size < MIN_RUN_BYTES:
-        raise OSError(f"{path} is empty; is the disk full?")
-
-
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
@@ -220,6 +255,7 @@ def _lean_settings() -> wandb.Settings:
         disable_git=True,
         disable_code=True,
         save_code=False,
+        x_save_requirements=False,  # a list of all packages, of every run: five times the cost of the rest
         x_transaction_log_flush_interval=1.0,
         init_timeout=30,
         finish_timeout=120,

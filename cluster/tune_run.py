@@ -4,6 +4,7 @@ Tune runs the trials, retries them and lets a scheduler stop them. What comes ne
 session's affair: Tune's own state is a cache in a temporary folder.
 """
 
+import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -83,7 +84,7 @@ def tune_trials(
     session: Session,
     stores: dict[int, Path],
     scheduler: TrialScheduler | None,
-    trainable: type[tune.Trainable] = Trainable,
+    trainable: type | None = None,
 ) -> None:
     """Runs what the session hands out until nothing is left.
 
@@ -91,15 +92,17 @@ def tune_trials(
         session: gives the trials and takes their events.
         stores: image size -> packed store.
         scheduler: stops trials early, or None.
-        trainable: the class that runs a trial.
+        trainable: the class that runs a trial; ours unless given.
 
     Raises:
         StopRunError: a signal or a limit ended the run.
     """
     spec = session.work.spec
+    # Else Tune asks for one trial at a time, and the workers start one after another.
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(session.num_at_once)
     with tempfile.TemporaryDirectory(prefix="canopoint-tune-") as scratch:
         tune.Tuner(
-            tune.with_resources(trainable, trial_request(spec.resources)),
+            tune.with_resources(trainable or Trainable, trial_request(spec.resources)),
             tune_config=tune.TuneConfig(
                 num_samples=-1,
                 search_alg=Suggestions(session, stores),

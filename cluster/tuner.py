@@ -4,6 +4,7 @@ The ledger and the trial directories are the truth, so a study is continued by r
 """
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -86,8 +87,14 @@ class Outcome:
         return not (self.num_missing or self.mirror_problems)
 
 
-def run_study(spec: StudySpec, say: Say, wishes: Wishes = Wishes()) -> Outcome:  # frozen
+def run_study(spec: StudySpec, say: Say, wishes: Wishes = Wishes(), trainable: type | None = None) -> Outcome:
     """Runs what is missing of a study, and nothing else.
+
+    Args:
+        spec: the study.
+        say: takes what is said meanwhile, line by line.
+        wishes: what is wanted beside that.
+        trainable: the Tune class that runs a trial, where it is not ours; for benchmarks of everything around it.
 
     Raises:
         InputError: bad input; nothing was written.
@@ -105,7 +112,7 @@ def run_study(spec: StudySpec, say: Say, wishes: Wishes = Wishes()) -> Outcome: 
         with sole_user(work.folder), open_ledger(work.folder, _begun(work.folder)) as ledger:
             work = replace(work, agenda=find_agenda(spec, work.folder, work.index.fingerprint, ledger.events))
             write_study(work, stores)
-            return _Driver(work, stores, ledger, interrupts, say).run(wishes)
+            return _Driver(work, stores, ledger, interrupts, say, trainable).run(wishes)
 
 
 @dataclass
@@ -117,14 +124,18 @@ class _Driver:
     ledger: Ledger
     interrupts: Interrupts
     say: Say
+    trainable: type | None
 
     def run(self, wishes: Wishes) -> Outcome:
         """Runs what is missing and says how it ended."""
         agenda = self.work.agenda
         done_before = {trial.trial_id for trial in agenda.trials if agenda.is_done(trial)}
         limits = limits_so_far(self.work.spec, self.ledger.events)
+        damaged_before = set(_damaged(self.work.folder))
         self._begin(wishes)
         failures, stopped_by, problems = self._run_phases(limits, wishes.address)
+        for path in sorted(set(_damaged(self.work.folder)) - damaged_before):
+            self.say(f"was damaged and is repaired; the old one is set aside: {path}")
         write_trial_list(self.work)
         num_missing = self.work.plan().num_missing
         self._end(limits, stopped_by, num_missing, failures)
@@ -240,7 +251,7 @@ class _Driver:
                     scheduler.replay(trial.group, trial.trial_id, read_rows(self.work.trial_folder(trial)))
             try:
                 with self.interrupts.deferred():
-                    tune_trials(session, self.stores, scheduler)
+                    tune_trials(session, self.stores, scheduler, self.trainable)
             except StopRunError as stop:
                 return session.failures, str(stop)
             finally:
@@ -269,6 +280,13 @@ class _Driver:
 def _begun(folder: Path) -> list[str]:
     """Ids of the trials that have a directory."""
     return [path.name for path in folder.glob("trials/*") if path.is_dir()]
+
+
+def _damaged(folder: Path) -> Iterator[Path]:
+    """Files of trials that were set aside, as workers do without a word that could be heard here."""
+    yield from (
+        path for pattern in ("*/*.damaged*", "*/checkpoint/*.damaged*") for path in folder.glob(f"trials/{pattern}")
+    )
 
 
 def _known(events: list[Event]) -> dict[str, set[str]]:

@@ -1,14 +1,16 @@
 """Real Ray, real training, real W&B files: one tiny study, run once for all tests of this module."""
 
-import json
+import os
 import shutil
 from pathlib import Path
 
 import pytest
 
 from cluster.tuner import Outcome, run_study
+from study.ledger import read_ledger
 from trainable.atomic import sole_user
 from trainable.config import InputError
+from trainable.sealed import read_sealed
 from trainable.trial_files import read_result, read_rows
 
 
@@ -23,24 +25,41 @@ def folder(first_run) -> Path:
     return first_run[0].folder
 
 
+def trial_ids(folder: Path) -> list[str]:
+    listed = read_sealed(folder / "trials.json")
+    assert listed
+    return listed["trials"]
+
+
 def test_every_trial_reaches_its_end(first_run, folder):
     outcome, said = first_run
     assert (outcome.num_trials, outcome.num_trained, outcome.num_missing, outcome.failures) == (2, 2, 0, [])
     assert outcome.complete
-    for trial_id in json.loads((folder / "trials.json").read_text()):
+    for trial_id in trial_ids(folder):
         assert [row["epoch"] for row in read_rows(folder / "trials" / trial_id)] == [1, 2]
         assert read_result(folder / "trials" / trial_id)["state"] == "completed"
     assert any(line.startswith("[2/2]") for line in said)
 
 
 def test_every_wandb_run_holds_exactly_the_epochs_of_its_metrics_file(folder, public_history):
-    trial_ids = json.loads((folder / "trials.json").read_text())
     run_files = sorted(folder.glob("wandb/offline-run-*/run-*.wandb"))
-    assert sorted(path.name for path in run_files) == sorted(f"run-tiny-{each}.wandb" for each in trial_ids)
+    assert sorted(path.name for path in run_files) == sorted(f"run-tiny-{each}.wandb" for each in trial_ids(folder))
     for path in run_files:
         rows = read_rows(folder / "trials" / path.stem.removeprefix("run-tiny-"))
         assert public_history(path) == rows
         assert len(rows) == 2
+
+
+def test_the_ledger_says_what_happened(folder):
+    events = [event for event in read_ledger(folder) if event["seq"] < 6]
+    assert events[0]["event"] == "session_started"
+    assert [event["event"] for event in events].count("trial_started") == 2
+    ended = [event for event in read_ledger(folder) if event["event"] == "trial_ended"]
+    assert {event["trial_id"]: event["value"] for event in ended} == {
+        each: read_result(folder / "trials" / each)["metrics"]["val/miou"] for each in trial_ids(folder)
+    }
+    first_end = next(event for event in read_ledger(folder) if event["event"] == "session_ended")
+    assert first_end["reason"] == "complete"
 
 
 def test_run_again_trains_nothing_and_starts_no_ray(first_run, folder, make_spec):
@@ -74,7 +93,7 @@ def test_a_torn_run_file_is_written_again(first_run, folder, make_spec, public_h
 
 
 def test_a_second_driver_is_refused(first_run, folder, make_spec):
-    with sole_user(folder), pytest.raises(InputError, match="another canopoint is working here"):
+    with sole_user(folder), pytest.raises(InputError, match=rf"\(pid {os.getpid()} on host .*\) is working here"):
         run_study(make_spec(folder.parent), lambda line: None)
 
 
@@ -98,7 +117,7 @@ def test_what_cannot_run_is_refused_and_nothing_is_written(tmp_path, monkeypatch
 
 @pytest.mark.cluster
 def test_an_extended_study_trains_what_is_new_alone_and_a_lost_trial_comes_out_the_same(folder, make_spec):
-    lost, kept = json.loads((folder / "trials.json").read_text())
+    lost, kept = trial_ids(folder)
     hashes = {each: read_result(folder / "trials" / each)["result_sha256"] for each in (lost, kept)}
     shutil.rmtree(folder / "trials" / lost)
     before = (folder / "trials" / kept / "result.json").stat().st_mtime_ns

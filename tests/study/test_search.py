@@ -68,18 +68,19 @@ def drive(searcher: Searcher, at_once: int, events: list[Event] | None = None) -
     for setting, outcome in events or []:
         waiting.append(setting) if outcome is None else waiting.remove(setting)
     more = True
-    while more or waiting:
+    for _ in range(1000):
         while more and len(waiting) < at_once:
             setting = searcher.ask()
-            if setting is None:
-                more = False
-            else:
+            more = setting is not None
+            if setting is not None:
                 waiting.append(setting)
                 yield setting, None
-        if waiting:
-            setting = waiting.popleft()
-            searcher.tell(setting, judge(setting))
-            yield setting, judge(setting)
+        if not waiting:
+            return
+        setting = waiting.popleft()
+        searcher.tell(setting, judge(setting))
+        yield setting, judge(setting)
+    raise AssertionError("the search does not end")
 
 
 def feed(searcher: Searcher, events: list[Event]) -> None:
@@ -248,46 +249,46 @@ def bowl(setting: Setting) -> float:
     return 0.8 - abs(rate - 3e-3) ** 0.5 - 0.02 * abs(gamma - 1) - 0.05 * flips
 
 
-def best_found(method: str, seed: int, value: Callable[[Setting], float]) -> float:
-    searcher, best = make(method, RANGES, num_settings=40, seed=seed), float("-inf")
-    while (setting := searcher.ask()) is not None:
-        searcher.tell(setting, Outcome("completed", value(setting)))
-        best = max(best, value(setting))
-    return best
+def search(method: str, num_settings: int, outcome: Callable[[Setting], Outcome], seed: int = 0) -> list[Setting]:
+    """The settings tried, one at a time, when these are their outcomes."""
+    searcher = make(method, RANGES, num_settings, seed)
+    asked = []
+    for _ in range(num_settings):
+        setting = searcher.ask()
+        assert setting is not None
+        searcher.tell(setting, outcome(setting))
+        asked.append(setting)
+    return asked
+
+
+def finish(setting: Setting) -> Outcome:
+    return Outcome("completed", bowl(setting))
 
 
 def test_tpe_finds_the_best_better_than_random_search_does() -> None:
-    learned = [best_found("optuna", seed, bowl) for seed in range(8)]
-    random = [best_found("random", seed, bowl) for seed in range(8)]
+    learned = [max(map(bowl, search("optuna", 40, finish, seed))) for seed in range(8)]
+    random = [max(map(bowl, search("random", 40, finish, seed))) for seed in range(8)]
     assert fmean(learned) > fmean(random) + 0.005
     assert sum(a > b for a, b in zip(learned, random, strict=True)) >= 7
 
 
 def test_tpe_does_not_take_a_stopped_setting_s_value_for_a_final_one() -> None:
     # High rates look excellent after two epochs, are stopped, and must not draw the search to them.
-    def run(stopped: Callable[[Setting], Outcome]) -> list[Setting]:
-        searcher, asked = make("optuna", RANGES, num_settings=50), []
-        while (setting := searcher.ask()) is not None:
-            is_high = float(setting["learning_rate"]) > 1e-3
-            searcher.tell(setting, stopped(setting) if is_high else Outcome("completed", 0.5))
-            asked.append(setting)
-        return asked[-25:]
+    def is_high(setting: Setting) -> bool:
+        return float(setting["learning_rate"]) > 1e-3
 
-    fooled = run(lambda setting: Outcome("completed", 0.9))
-    stopped = run(lambda setting: Outcome("stopped", steps=((1, 0.9), (2, 0.95))))
-    high = [sum(float(each["learning_rate"]) > 1e-3 for each in settings) for settings in (fooled, stopped)]
-    assert high[0] >= 20
-    assert high[1] <= 8
+    def num_high(high: Outcome) -> int:
+        asked = search("optuna", 50, lambda setting: high if is_high(setting) else Outcome("completed", 0.5))
+        return sum(map(is_high, asked[-25:]))
+
+    assert num_high(Outcome("completed", 0.9)) >= 20
+    assert num_high(Outcome("stopped", steps=((1, 0.9), (2, 0.95)))) <= 8
 
 
 def test_effort_is_weighed_against_the_metric() -> None:
     # Where points bring nothing, a search against effort asks for few of them; one by the metric alone does not care.
     def mean_points(method: str) -> float:
-        searcher, points = make(method, RANGES, num_settings=50), []
-        while (setting := searcher.ask()) is not None:
-            searcher.tell(setting, Outcome("completed", bowl(setting)))
-            points.append(float(setting["points_per_image"]))
-        return fmean(points[-25:])
+        return fmean(float(setting["points_per_image"]) for setting in search(method, 50, finish)[-25:])
 
     assert mean_points("optuna_pareto") < mean_points("optuna") / 2
 

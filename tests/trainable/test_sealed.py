@@ -6,7 +6,16 @@ from typing import Any
 import pytest
 
 from trainable.config import InputError
-from trainable.sealed import DamagedError, read_sealed, sealed_line, set_aside, take_sealed, unseal_line, write_sealed
+from trainable.sealed import (
+    DamagedError,
+    read_sealed,
+    sealed_line,
+    set_aside,
+    take_sealed,
+    unseal,
+    unseal_line,
+    write_sealed,
+)
 
 CONTENT: dict[str, Any] = {"name": "Wäldchen", "share": 0.1 + 0.2, "epochs": [1, 2], "inner": {"nothing": None}}
 
@@ -34,7 +43,7 @@ def test_every_truncation_is_noticed(path: Path) -> None:
     whole = path.read_bytes()
     for length in range(len(whole)):
         path.write_bytes(whole[:length])
-        with pytest.raises(DamagedError):
+        with pytest.raises(DamagedError, match=r"result\.json: damaged"):
             read_sealed(path)
 
 
@@ -42,11 +51,11 @@ def test_every_flipped_bit_is_noticed(path: Path) -> None:
     # Of a digit that no float holds, of a space and of the checksum itself, too.
     write_sealed(path, CONTENT)
     whole = path.read_bytes()
+    assert unseal(whole) == CONTENT
     for place in range(len(whole)):
         for bit in range(8):
-            path.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << bit]) + whole[place + 1 :])
             with pytest.raises(DamagedError):
-                read_sealed(path)
+                unseal(whole[:place] + bytes([whole[place] ^ 1 << bit]) + whole[place + 1 :])
 
 
 @pytest.mark.parametrize("text", ["[1]", "3", '"a"', "null", "{}", '{"a": 1}', '{"sha256": null}', "[" * 100_000])

@@ -1,0 +1,108 @@
+"""Ray clusters of our own: two raylets on this machine, one of which can be lost, and the start-up time of a bare one.
+
+A cluster asks for a token that no other knows, as Ray listens on all interfaces. Nobody else's Ray is touched: own
+ports, own folders, and only processes that were started here are ended.
+"""
+
+import os
+import secrets
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from bench.processes import Process, descendants, kill_trees, process, wait_for
+
+ROOT = Path(__file__).resolve().parent.parent
+UP_WITHIN_S = 120.0
+STORE_BYTES = 128 * 2**20
+OTHER_HOST = "127.0.0.2"  # else a driver could attach itself to the raylet that is lost
+
+
+class TwoNodes:
+    """A head with one core, and a second node with another.
+
+    Attributes:
+        environment: what a driver needs to be let in.
+        address: where it finds the head.
+    """
+
+    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
+        token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+        self.environment = {**environment, **token, "RAY_USAGE_STATS_ENABLED": "0"}
+        self._folder = folder
+        self._started: list[subprocess.Popen[bytes]] = []
+
+    @property
+    def address(self) -> str:
+        """Host and port of the head, which Ray writes down when it is up."""
+        return (self._folder / "ray_current_cluster").read_text().strip()
+
+    @property
+    def workers(self) -> list[Process]:
+        """Processes of the second node."""
+        node = process(self._started[-1].pid)
+        return descendants(node) if node else []
+
+    def start(self) -> None:
+        """Starts the head, then the second node."""
+        self._folder.mkdir()
+        head = self._ray_start("--head", "--port=0", "--include-dashboard=false", f"--temp-dir={self._folder}")
+        address = self._folder / "ray_current_cluster"
+        wait_for(lambda: address.is_file() or head.poll() is not None, UP_WITHIN_S, f"Ray; see {self._log}")
+        self.add_node()
+
+    def add_node(self) -> None:
+        """Starts a second node, in the place of a lost one; Ray takes it in when it is up."""
+        self._ray_start(f"--address={self.address}", f"--node-ip-address={OTHER_HOST}")
+
+    def lose_node(self) -> None:
+        """Kills the second node and every worker on it at one stroke, as when a machine goes dark."""
+        self._kill(self._started[-1:])
+
+    def close(self) -> None:
+        """Ends both nodes and all on them."""
+        self._kill(self._started)
+
+    @property
+    def _log(self) -> Path:
+        return self._folder.with_suffix(".log")
+
+    def _ray_start(self, *arguments: str) -> "subprocess.Popen[bytes]":
+        command = [str(Path(sys.executable).parent / "ray"), "start", "--block", "--num-cpus=1", *arguments]
+        command.append(f"--object-store-memory={STORE_BYTES}")
+        environment = {**os.environ, **self.environment}
+        with self._log.open("a") as log:
+            started = subprocess.Popen(
+                command, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            )
+        self._started.append(started)
+        return started
+
+    def _kill(self, started: list["subprocess.Popen[bytes]"]) -> None:
+        kill_trees(found for each in started if (found := process(each.pid)))
+        for each in started:
+            each.wait()
+
+
+@contextmanager
+def two_nodes(folder: Path, environment: Mapping[str, str]) -> Iterator[TwoNodes]:
+    """A cluster of two raylets, gone at the end of the block."""
+    cluster = TwoNodes(folder, environment)
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.close()
+
+
+def ray_startup_s(folder: Path, environment: Mapping[str, str]) -> float:
+    """Seconds of a bare Ray here and now, from `ray.init` to the answer of the first actor."""
+    command = [sys.executable, "-m", "bench.bare_ray", str(folder)]
+    with subprocess.Popen(command, cwd=ROOT, env={**os.environ, **environment}, stdout=subprocess.PIPE) as popen:
+        try:
+            return float(popen.communicate(timeout=UP_WITHIN_S)[0])
+        finally:
+            if found := process(popen.pid):
+                kill_trees([found])
