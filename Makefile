@@ -7,7 +7,7 @@ INSTALLED := .venv/installed
 # The study of a data folder bears its name: another folder is another study.
 NAME := $(shell basename '$(DATA)' | tr -c 'A-Za-z0-9._\n-' '-' | cut -c1-40)
 
-.PHONY: setup demo test test-slow check bench
+.PHONY: setup demo test test-slow check bench chaos
 setup: $(INSTALLED)
 
 # PIP_CONSTRAINT: exact versions, whatever a machine's own pip settings say.
@@ -37,3 +37,11 @@ check: $(INSTALLED)
 bench: $(INSTALLED)
 	$(BIN)/python -m bench.run
 	$(BIN)/python -m bench.gpu
+
+# Kills workers, drivers (SIGKILL, SIGTERM) and nodes; build/chaos.json. The defaults take most of an hour.
+chaos: WORKERS ?= 50
+chaos: DRIVERS ?= 20
+chaos: TERMS ?= 30
+chaos: NODES ?= 10
+chaos: $(INSTALLED)
+	$(BIN)/python -m bench.chaos --workers $(WORKERS) --drivers $(DRIVERS) --terms $(TERMS) --nodes $(NODES)

@@ -30,7 +30,7 @@ from trainable.trial_files import read_result, read_rows, result_hash
 MIRROR_FILE = "mirror.json"
 SUMMARY = ("state", "reason", "result_sha256", "time_s", "environment")
 SETTLE_S = 0.1
-EMPTY_S = 5.0
+EMPTY_S = 30.0
 MIN_RUN_BYTES = 100  # a run file starts with 7 bytes of header
 
 
@@ -81,6 +81,7 @@ class Mirror:
     problems: dict[str, str] = field(default_factory=dict)
     _open: dict[str, OpenRun] = field(default_factory=dict)
     _written: list[WrittenRun] = field(default_factory=list)
+    _ended: set[str] = field(default_factory=set)
     _queue: "queue.SimpleQueue[tuple[Trial, bool] | None]" = field(default_factory=queue.SimpleQueue)
 
     def __post_init__(self) -> None:
@@ -132,7 +133,7 @@ class Mirror:
 
     def _catch_up(self, trial: Trial, was_stopped: bool) -> None:
         end = read_end(self.work, trial, was_stopped)
-        if is_mirrored(self.work, trial, end):
+        if trial.trial_id in self._ended or is_mirrored(self.work, trial, end):
             return
         if trial.trial_id not in self._open:
             self._open[trial.trial_id] = self._start(trial)
@@ -171,6 +172,7 @@ class Mirror:
         path = Path(run.settings.sync_file)
         run.finish(exit_code=0)
         self._written.append(WrittenRun(trial, end, path))
+        self._ended.add(trial.trial_id)
 
     def _record_settled(self) -> None:
         """Notes, in their trials' directories, the run files that W&B's service has finished writing."""

@@ -8,12 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from study.sections import MAX_TRIALS
 from study.settings import check_setting
 from study.spec import Parameter, StudySpec, Value, find_study, load_study
 from study.yaml_file import parse_yaml
 from trainable.config import TRAINER_VERSION, InputError, TrainConfig, check_compatible, from_mapping
 
-MAX_TRIALS = 100_000
+MAX_CORNERS = 5_000  # some seconds to check
 
 Cell = dict[str, Value]
 """Factor -> level. A cell names all factors, a scientific level the scientific ones, a setting the nuisance ones."""
@@ -145,9 +146,12 @@ def trial_id(config: TrainConfig, fingerprint: str) -> str:
 
 
 def _cells_to_check(spec: StudySpec) -> list[Cell]:
-    """Every cell of a grid; of a searched space each value and each end of a range once, at every scientific level."""
+    """Every cell of a grid; of a searched space the corners, or where these are many, each of their values once."""
     if spec.search.method == "grid":
         return list_cells(spec)
+    corners = {name: _extremes(each) for name, each in spec.parameters.items()}
+    if math.prod(map(len, corners.values())) <= MAX_CORNERS:
+        return _product(corners)
     values = {name: _extremes(each) for name, each in nuisance_factors(spec).items()}
     middle = {name: each[0] for name, each in values.items()}
     settings = [middle, *({**middle, name: value} for name, each in values.items() for value in each[1:])]

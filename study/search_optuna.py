@@ -54,7 +54,7 @@ class OptunaSearcher:
 
     def __init__(self, memory: Memory, goal: Goal, seed: Callable[[int, int], int]) -> None:
         self._memory, self._goal, self._seed = memory, goal, seed
-        self._distributions = {name: to_distribution(axis) for name, axis in memory.space.axes.items()}
+        self._distributions = {name: _to_distribution(axis) for name, axis in memory.space.axes.items()}
         self._settings: list[Setting] = []
         self._outcomes: dict[tuple[object, ...], Outcome] = {}
         self._begin()
@@ -138,12 +138,8 @@ class _Sampler(TPESampler):
         return self._known_space
 
 
-def to_distribution(axis: Axis) -> BaseDistribution:
-    """What Optuna is told that a factor can be."""
+def _to_distribution(axis: Axis) -> BaseDistribution:
     if isinstance(axis, Choice):
         return CategoricalDistribution(axis.levels)
     # Integers too: they are rounded here, and Optuna's own are ten times slower.
     return FloatDistribution(*axis.bounds, log=axis.is_log)
-
-
-_to_distribution = to_distribution

@@ -5,11 +5,13 @@
     training: {encoder: resnet50, epochs: 10}
     parameters:
       points_per_image: {role: scientific, values: [10, 50]}
-      learning_rate: {role: nuisance, values: [1e-3, 1e-4]}
-    search: {method: grid, seeds: [0, 1, 2]}
+      learning_rate: {role: nuisance, min: 1e-5, max: 1e-2, scale: log}
+      focal_gamma: {role: nuisance, values: [0, 2]}
+    search: {method: optuna, trials_per_level: 24, seeds: [0]}
+    confirm: {seeds: [100, 101, 102]}
 
 Scientific factors carry the question and are never optimised away; nuisance factors are chosen anew at each of their
-levels. Everything not named keeps TrainConfig's default.
+levels, and the choice is confirmed on fresh seeds. Everything not named keeps TrainConfig's default.
 """
 
 import math
@@ -39,7 +41,10 @@ from study.settings import check_parameter, check_setting
 from study.yaml_file import parse_yaml, read_yaml
 from trainable.config import FLOOR_NAMES, DataConfig, InputError, TrainConfig, check_name, from_mapping
 
-__all__ = ["METRICS", "Objective", "Parameter", "Resources", "StudySpec", "Value", "find_study", "load_study"]
+__all__ = [
+    "CATALOG", "METRICS", "Objective", "Parameter", "Resources", "StudySpec", "Value",
+    "find_study", "load_study", "parse_study",
+]  # fmt: skip
 
 CATALOG = Path(__file__).parent / "catalog"
 

@@ -5,12 +5,12 @@ import subprocess
 import sys
 import time
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from study.design import (
-    MAX_TRIALS,
     Trial,
     list_cells,
     list_levels,
@@ -20,7 +20,9 @@ from study.design import (
     read_cell,
 )
 from study.design import trial_id as identify
+from study.sections import MAX_TRIALS
 from study.spec import StudySpec, parse_study
+from study.yaml_file import to_yaml
 from trainable.config import InputError, TrainConfig
 
 STUDY: dict[str, Any] = {
@@ -198,6 +200,18 @@ def test_a_value_has_one_identity_however_it_is_written() -> None:
 def test_a_longer_study_holds_the_trials_of_the_shorter_one() -> None:
     parameters = STUDY["parameters"] | {"focal_gamma": {"role": "nuisance", "values": [2, 0, 5]}}
     assert set(ids(make_study())) < set(ids(make_study(parameters=parameters, search={"seeds": [1, 3, 7]})))
+
+
+def test_a_searched_pair_that_no_run_can_have_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    parameters = {
+        "points_per_image": {"role": "scientific", "values": [50, "dense"]},
+        "point_strategy": {"role": "nuisance", "values": ["uniform", "per_class"]},
+        "learning_rate": {"role": "nuisance", "min": 1e-4, "max": 1e-2, "scale": "log"},
+    }
+    spec = make_study(parameters=parameters, search={"method": "random", "trials_per_level": 3})
+    (tmp_path / "study.yaml").write_text(to_yaml(spec.to_mapping()))
+    with pytest.raises(InputError, match="dense"):
+        open_study(str(tmp_path / "study.yaml"), [])
 
 
 def test_an_impossible_combination_names_the_study_file() -> None:

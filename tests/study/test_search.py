@@ -12,7 +12,7 @@ import pytest
 from optuna.samplers._tpe.sampler import _split_trials
 
 from study.search import Outcome, Searcher, Setting, make_searcher
-from study.search_memory import derive_seed
+from study.search_memory import Memory, derive_seed
 from study.search_optuna import OptunaSearcher
 from study.space import Space
 from study.spec import StudySpec, Value, parse_study
@@ -41,14 +41,14 @@ every_case = pytest.mark.parametrize(
 every_method = pytest.mark.parametrize("method", METHODS)
 
 
-def make_spec(method: str, space: dict[str, Any], num_settings: int = 30, seed: int = 0) -> StudySpec:
+def make_spec(method: str, space: dict[str, Any], num_settings: int = 20, seed: int = 0) -> StudySpec:
     limit = {} if method == "grid" else {"trials_per_level": num_settings}
     scientific = {"encoder": {"role": "scientific", "values": ["resnet18", "resnet50"]}}
     sections = {"parameters": scientific | space, "search": {"method": method, "seed": seed, **limit}}
     return parse_study({"study": "s", "data": {"root": "forest"}, **sections}, "study.yaml")
 
 
-def make(method: str, space: dict[str, Any], num_settings: int = 30, seed: int = 0) -> Searcher:
+def make(method: str, space: dict[str, Any], num_settings: int = 20, seed: int = 0) -> Searcher:
     return make_searcher(make_spec(method, space, num_settings, seed), LEVEL)
 
 
@@ -166,9 +166,9 @@ def test_a_space_without_factors_has_one_setting(method: str) -> None:
 @every_case
 @pytest.mark.parametrize("at_once", [1, 2])
 def test_a_search_cut_anywhere_goes_on_as_if_it_had_not_been(method: str, space: dict[str, Any], at_once: int) -> None:
-    events = list(drive(make(method, space, num_settings=20), at_once))
+    events = list(drive(make(method, space, num_settings=17), at_once))
     for cut in range(len(events) + 1):
-        searcher = make(method, space, num_settings=20)
+        searcher = make(method, space, num_settings=17)
         feed(searcher, events[:cut])
         going_on = drive(searcher, at_once, events[:cut])
         assert [event for event, _ in zip(going_on, range(4), strict=False)] == events[cut : cut + 4]
@@ -204,8 +204,8 @@ def test_a_setting_that_nobody_asked_for_cannot_be_told(method: str) -> None:
 @every_case
 def test_the_last_outcome_counts(method: str, space: dict[str, Any]) -> None:
     """A failed trial is run again in a later session, a stopped one goes on once there is no scheduler."""
-    asked = [setting for setting, outcome in drive(make(method, space, 15), 1) if outcome is None]
-    first, second = make(method, space, 25), make(method, space, 25)
+    asked = [setting for setting, outcome in drive(make(method, space, 13), 1) if outcome is None]
+    first, second = make(method, space, 18), make(method, space, 18)
     feed(first, [(setting, None) for setting in asked] + [(setting, judge(setting)) for setting in asked])
     feed(second, [(setting, None) for setting in asked])
     for i, setting in enumerate(reversed(asked)):
@@ -229,6 +229,16 @@ def test_a_grid_stands_in_the_order_of_the_file() -> None:
     assert settings[0] == {"points_per_image": 5, "learning_rate": 1e-4, "focal_gamma": 0}
     assert settings[1] == {"points_per_image": 5, "learning_rate": 1e-4, "focal_gamma": 2}
     assert settings == list(Space(make_spec("grid", VALUES).parameters).settings())
+
+
+def test_what_no_candidate_offers_is_taken_in_the_order_of_the_file() -> None:
+    space = Space(make_spec("grid", VALUES).parameters)
+    first, second, third, *_ = space.settings()
+    memory = Memory(space, 3)
+    assert memory.choose([third, first]) == third
+    assert memory.choose([third]) == first
+    assert memory.choose([third, first]) == second
+    assert memory.choose(space.settings()) is None  # the limit
 
 
 def test_quasi_random_settings_fill_the_space_evenly() -> None:
@@ -296,7 +306,7 @@ def test_effort_is_weighed_against_the_metric() -> None:
 @pytest.mark.parametrize("method", ["optuna", "optuna_pareto"])
 def test_optuna_ranks_the_diverged_last_and_passes_over_the_failed(method: str) -> None:
     outcomes = [
-        Outcome("infeasible"),
+        Outcome("infeasible", steps=((1, 0.95), (2, 0.99), (3, 0.99))),
         Outcome("stopped", steps=((1, 0.1), (2, 0.2))),
         Outcome("completed", 0.3),
         Outcome("failed"),
