@@ -6,6 +6,7 @@ Exit codes: 0 every trial reached its end; 2 bad input, nothing written; 3 incom
 
 import argparse
 import json
+import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -27,7 +28,7 @@ def main(argv: list[str] | None = None) -> int:
         return BAD_INPUT
     except KeyboardInterrupt:
         print("\ncanopoint: interrupted; the same command continues where this one stopped", file=sys.stderr)
-        return INCOMPLETE
+        _exit_now(INCOMPLETE)
     return code
 
 
@@ -126,6 +127,8 @@ def _run(arguments: argparse.Namespace, **wishes: Any) -> int:
             f"{why}{outcome.num_missing} trials are still to run; the same command continues;"
             f" {_program('canopoint')} analyze {_shown(outcome.folder)} reads what is done"
         )
+        if outcome.is_mirror_stuck:
+            _exit_now(INCOMPLETE)
         return INCOMPLETE
     _say("reading the W&B runs and comparing")
     _show_findings(outcome.folder, as_json=False)
@@ -265,6 +268,16 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("--out", type=Path, default=Path("predicted"), help="folder for the masks")
     added.add_argument("--overlap", type=int, default=None, help="pixels that tiles share (a quarter of a tile)")
     return parser
+
+
+def _exit_now(code: int) -> None:
+    """Ends the process without W&B's exit handlers, which wait half a minute for a server that does not answer.
+
+    All that is ours is on disk, and the next run catches up.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _say(line: str) -> None:

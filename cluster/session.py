@@ -17,6 +17,9 @@ from study.design import Trial
 from study.exploration import Proposal, TrialOutcome
 from trainable.trial_files import Row, read_result, read_rows
 
+STUCK = "W&B"
+"""Named in place of a trial where the mirror did not end in time."""
+
 
 class StopRunError(Exception):
     """The run ends before the study is done."""

@@ -21,6 +21,7 @@ from urllib.parse import urlparse
 import wandb
 
 from cluster.preparation import Work, trial_record
+from cluster.session import STUCK
 from study.design import Trial
 from study.spec import StudySpec
 from trainable.config import InputError
@@ -105,7 +106,7 @@ class Mirror:
         self._queue.put(None)
         self._thread.join(within_s)
         if self._thread.is_alive():
-            self.problems["W&B"] = "had not taken everything when the run ended"
+            self.problems[STUCK] = "had not taken everything when the run ended"
             return
         for name, opened in self._open.items():
             with self._reporting(name):

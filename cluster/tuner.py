@@ -24,7 +24,7 @@ from cluster.preparation import (
 )
 from cluster.progress import Progress, duration
 from cluster.resources import check_fits, num_concurrent
-from cluster.session import Session, Shown, StopRunError, ended_event, journal_entries
+from cluster.session import STUCK, Session, Shown, StopRunError, ended_event, journal_entries
 from study.agenda import Event, proposed_event
 from study.design import Cell, Trial, longest_training
 from study.ledger import Ledger, open_ledger
@@ -69,6 +69,7 @@ class Outcome:
         stopped_by: the signal or limit that ended the run early, or nothing.
         problems: what no further run would mend.
         mirror_problems: what W&B does not show yet.
+        is_mirror_stuck: whether W&B was still being waited for when the run was interrupted.
     """
 
     folder: Path
@@ -80,6 +81,7 @@ class Outcome:
     stopped_by: str
     problems: list[str]
     mirror_problems: list[str]
+    is_mirror_stuck: bool
 
     @property
     def complete(self) -> bool:
@@ -150,6 +152,7 @@ class _Driver:
             stopped_by=stopped_by,
             problems=agenda.problems,
             mirror_problems=[f"{name}: {problem}" for name, problem in problems.items()],
+            is_mirror_stuck=STUCK in problems,
         )
 
     def _begin(self, wishes: Wishes) -> None:
