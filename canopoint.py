@@ -123,8 +123,9 @@ def _run(arguments: argparse.Namespace, **wishes: Any) -> int:
             _say(f"{label}: {text}")
     if not outcome.complete:
         why = f"stopped by {outcome.stopped_by}; " if outcome.stopped_by else ""
+        left = f"trials still to run: {outcome.num_missing}" if outcome.num_missing else "W&B does not show all"
         _say(
-            f"{why}{outcome.num_missing} trials are still to run; the same command continues;"
+            f"{why}{left}; the same command continues;"
             f" {_program('canopoint')} analyze {_shown(outcome.folder)} reads what is done"
         )
         if outcome.is_mirror_stuck:

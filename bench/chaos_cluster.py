@@ -16,6 +16,7 @@ from bench.processes import Process, descendants, kill_trees, process, wait_for
 
 ROOT = Path(__file__).resolve().parent.parent
 UP_WITHIN_S = 120.0
+UP = "Ray runtime started."
 STORE_BYTES = 128 * 2**20
 OTHER_HOST = "127.0.0.2"  # else a driver could attach itself to the raylet that is lost
 
@@ -48,10 +49,10 @@ class TwoNodes:
     def start(self) -> None:
         """Starts the head, then the second node."""
         self._folder.mkdir()
-        head = self._ray_start("--head", "--port=0", "--include-dashboard=false", f"--temp-dir={self._folder}")
-        address = self._folder / "ray_current_cluster"
-        wait_for(lambda: address.is_file() or head.poll() is not None, UP_WITHIN_S, f"Ray; see {self._log}")
+        self._ray_start("--head", "--port=0", "--include-dashboard=false", f"--temp-dir={self._folder}")
+        self._wait_until_up()
         self.add_node()
+        self._wait_until_up()
 
     def add_node(self) -> None:
         """Starts a second node, in the place of a lost one; Ray takes it in when it is up."""
@@ -68,6 +69,10 @@ class TwoNodes:
     @property
     def _log(self) -> Path:
         return self._folder.with_suffix(".log")
+
+    def _wait_until_up(self) -> None:
+        """Waits until as many nodes as were started have said that they are up."""
+        wait_for(lambda: self._log.read_text().count(UP) == len(self._started), UP_WITHIN_S, f"Ray; see {self._log}")
 
     def _ray_start(self, *arguments: str) -> "subprocess.Popen[bytes]":
         command = [str(Path(sys.executable).parent / "ray"), "start", "--block", "--num-cpus=1", *arguments]

@@ -119,7 +119,7 @@ def terminate_drivers(run: Round) -> None:
 def lose_nodes(run: Round) -> None:
     """Kills one of two raylets with all its workers, and adds another."""
     with (
-        two_nodes(run.scratch / "ray", run.environment) as cluster,
+        two_nodes(run.scratch / f"ray-{run.copy.folder.name}", run.environment) as cluster,
         Driver(run.copy, cluster.environment, "--address", cluster.address) as driver,
     ):
         while not (run.is_spent or driver.has_ended):

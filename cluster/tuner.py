@@ -30,7 +30,7 @@ from study.design import Cell, Trial, longest_training
 from study.ledger import Ledger, open_ledger
 from study.spec import StudySpec
 from trainable.atomic import sole_user
-from trainable.config import TRAINER_VERSION
+from trainable.config import TRAINER_VERSION, InputError
 from trainable.trial_files import read_result, read_rows
 
 MIRROR_WITHIN_S = 4.0  # after an interrupt; the next run catches up
@@ -106,6 +106,12 @@ def run_study(spec: StudySpec, say: Say, wishes: Wishes = Wishes(), trainable: t
     _check_login(spec)
     say(f"study {spec.study}: reading and checking the images")
     work = prepare(spec, accept_changes=wishes.accept_changes)
+    if wishes.confirm_alone == [] and not work.agenda.exploration_is_complete:
+        explore = work.plan().phases[0]
+        raise InputError(
+            f"{spec.study}: {explore.num_missing} trials of exploration are still to run, so there are no winners;"
+            f" run the study, or name what to confirm with --cell"
+        )
     with Interrupts().installed() as interrupts:
         if work.plan().num_missing:
             _fetch_weights(work)

@@ -42,7 +42,7 @@ def test_a_budget_of_trials_ends_the_run_cleanly_and_the_status_says_so(study):
     path, folder = study
     code, output = canopoint("run", str(path))
     assert code == 3, output
-    assert "1 trials are still to run; the same command continues" in output
+    assert "trials still to run: 1; the same command continues" in output
     assert sorted(trained(folder)) == [(2, 1e-3, 0), (2, 1e-3, 100), (20, 1e-3, 0)]
     assert read_ledger(folder)[-1]["reason"] == "budget"
     code, output = canopoint("status", str(folder), "--format", "json")
@@ -92,6 +92,7 @@ def test_bad_wishes_are_refused(study):
     for arguments, message in {
         ("confirm", str(path), "--cell", "{points_per_image: 2}"): "must give each of points_per_image, learning_rate",
         ("confirm", str(path), "--set", "confirm=null"): "has no confirm section",
+        ("confirm", str(path), "--set", "search.seeds=[0, 1]"): "2 trials of exploration are still to run",
         ("extend", str(path), "--undecided", "--seeds", "0"): "--seeds: must be 1 to 1000, got 0",
         ("status", str(path.parent)): "canopoint: ",
     }.items():
