@@ -14,6 +14,7 @@ from PIL import Image
 
 import canopoint
 from trainable.config import SyntheticConfig
+from trainable.sealed import write_sealed
 from trainable.synthetic import write_synthetic
 
 STUDY = """\
@@ -206,15 +207,18 @@ def test_plan_for_a_person_writes_nothing(folder: Path, capsys: Captured) -> Non
     before = tree(folder)
     assert canopoint.main(["plan", "study.yaml"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[:3] == ["study        small", "trials       12 = 4 cells x 3 seeds", "done         0"]
-    assert lines[3].startswith("to run       12, ")
+    assert lines[:2] == [
+        "study        small: grid over 2 scientific levels",
+        "explore      12 trials at 3 seeds: 0 reused, 12 to run",
+    ]
+    assert lines[2].startswith("to run       12, ")
     assert tree(folder) == before
 
 
 def test_plan_for_a_program(capsys: Captured) -> None:
     assert canopoint.main(["plan", "study.yaml", "--set", "training.epochs=8", "--format", "json"]) == 0
     plan = json.loads(capsys.readouterr().out)
-    assert (plan["study"], plan["num_cells"], plan["seeds"]) == ("small", 4, [0, 1, 2])
+    assert (plan["study"], plan["num_levels"], plan["phases"][0]["seeds"]) == ("small", 2, [0, 1, 2])
     assert (plan["num_trials"], plan["num_done"], plan["num_missing"]) == (12, 0, 12)
     # One training and one validation image of 32 px: (1/8)^2 of resnet18's 9.9 GFLOP, 3 + 1 passes, 8 epochs.
     trial_s = 8 * 4 * 9.9 / 64 / 50
@@ -223,12 +227,11 @@ def test_plan_for_a_program(capsys: Captured) -> None:
 
 def test_a_study_folder_made_with_other_data_is_refused(folder: Path, capsys: Captured) -> None:
     (folder / "studies" / "small").mkdir(parents=True)
-    description = {"fingerprint": "0123456789ab" + 52 * "0", "num_images": 300, "image_size": 32}
-    (folder / "studies" / "small" / "data.json").write_text(json.dumps(description))
+    description = {"fingerprint": "0123456789ab" + 52 * "0", "num_images": 300, "num_scenes": 3, "trainer_version": "2"}
+    write_sealed(folder / "studies" / "small" / "data.json", description)
     message = refusal(capsys, folder, "run", "study.yaml")
-    assert "300 images" in message
-    assert "0123456789ab" in message
-    assert re.search(r"now \(3 images, [0-9a-f]{12}\)", message)
+    assert re.search(r"made with others: data fingerprint 0123456789ab -> [0-9a-f]{12}, images 300 -> 3;", message)
+    assert "--accept-changes" in message
 
 
 def test_data_writes_a_folder_that_validate_accepts(folder: Path, capsys: Captured) -> None:
