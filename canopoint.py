@@ -5,7 +5,9 @@ Exit codes: 0 every trial reached its end; 2 bad input, nothing written; 3 incom
 """
 
 import argparse
+import errno
 import json
+import logging
 import os
 import shutil
 import sys
@@ -16,11 +18,13 @@ from typing import Any
 from trainable.config import InputError, SyntheticConfig, TrainConfig, from_mapping
 
 COMPLETE, BAD_INPUT, INCOMPLETE = 0, 2, 3
+DISK_TROUBLES = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
     arguments = _parser().parse_args(argv)
+    _say_warnings_once()
     try:
         code: int = arguments.command(arguments)
     except InputError as error:
@@ -29,6 +33,13 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\ncanopoint: interrupted; the same command continues where this one stopped", file=sys.stderr)
         _exit_now(INCOMPLETE)
+    except BrokenPipeError:  # whoever read our output, as `head` does, has gone
+        os._exit(INCOMPLETE)
+    except OSError as error:
+        if error.errno not in DISK_TROUBLES:
+            raise
+        print(f"canopoint: {error}; the same command continues once that is mended", file=sys.stderr)
+        return INCOMPLETE
     return code
 
 
@@ -269,6 +280,22 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("--out", type=Path, default=Path("predicted"), help="folder for the masks")
     added.add_argument("--overlap", type=int, default=None, help="pixels that tiles share (a quarter of a tile)")
     return parser
+
+
+def _say_warnings_once() -> None:
+    """Shows what is logged as a warning, such as a file that was damaged; a second time is once too often."""
+    said: set[str] = set()
+
+    def is_new(record: logging.LogRecord) -> bool:
+        text = record.getMessage()
+        is_known = text in said
+        said.add(text)
+        return not is_known
+
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("warning: %(message)s"))
+    handler.addFilter(is_new)
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
 
 
 def _exit_now(code: int) -> None:

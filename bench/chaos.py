@@ -35,26 +35,38 @@ from bench.chaos_verdict import count_reruns, judge
 
 RESULTS = Path("build/chaos.json")
 MAX_STUDIES = 100
+INTERRUPTED = 130
 
 
 def main(argv: list[str] | None = None) -> int:
     """Disturbs the study in every way asked for; returns the exit code."""
     arguments = _parser().parse_args(argv)
+    counts = {kind: getattr(arguments, kind) for kind in KINDS if getattr(arguments, kind)}
     signal.signal(signal.SIGTERM, _interrupt)  # as Ctrl-C: everything that was started is ended on the way out
-    say(f"seed {arguments.seed}")
     # Ray's sockets may have 107 characters in all, and the driver must find the folder short enough, too.
     scratch = Path(tempfile.mkdtemp(prefix="ch-"))
-    chaos = Chaos.begin(scratch, arguments.seed, Scale())
-    counts = {kind: getattr(arguments, kind) for kind in KINDS if getattr(arguments, kind)}
+    try:
+        is_clean = disturb_all(scratch, arguments.seed, counts)
+    except KeyboardInterrupt:
+        say("interrupted; nothing runs on")
+        shutil.rmtree(scratch, ignore_errors=True)
+        return INTERRUPTED
+    if is_clean:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return 0 if is_clean else 1
+
+
+def disturb_all(scratch: Path, seed: int, counts: Mapping[str, int]) -> bool:
+    """Runs all kinds, writes and prints the figures; returns whether everything came out as it should."""
+    say(f"seed {seed}")
+    chaos = Chaos.begin(scratch, seed, Scale())
     tallies = {kind: chaos.disturb(kind, count) for kind, count in counts.items()}
     described = {kind: tally.describe() for kind, tally in tallies.items()}
     is_clean = all(tally.is_clean for tally in tallies.values())
     RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps({"seed": arguments.seed, "clean": is_clean, "kinds": described}, indent=2) + "\n")
+    RESULTS.write_text(json.dumps({"seed": seed, "clean": is_clean, "kinds": described}, indent=2) + "\n")
     print(table(described), flush=True)
-    if is_clean:
-        shutil.rmtree(scratch, ignore_errors=True)
-    return 0 if is_clean else 1
+    return is_clean
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ class RunFailedError(RuntimeError):
 
 @dataclass(frozen=True)
 class Ending:
-    """How a driver took a SIGTERM.
+    """How a driver took a signal that asks it to end.
 
     Attributes:
         exit_code: 3 as it should be; -9 where it had to be killed.
@@ -87,11 +87,11 @@ class Driver:
         kill_trees([self.process, *self._seen])
         self.popen.wait()
 
-    def terminate(self, within_s: float) -> Ending:
-        """Sends SIGTERM and, where it is still there after that time, kills it and all below it."""
+    def end(self, number: signal.Signals, within_s: float) -> Ending:
+        """Sends a signal and, where the driver is still there after that time, kills it and all below it."""
         self.below()
         sent = time.monotonic()
-        self.process.send(signal.SIGTERM)
+        self.process.send(number)
         try:
             self.wait(within_s)
         except TimeUpError:

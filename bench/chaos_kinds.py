@@ -1,6 +1,7 @@
 """Four ways to disturb a running study, each until its share of kills is used up or the study has come to its end."""
 
 import random
+import signal
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
@@ -109,7 +110,7 @@ def terminate_drivers(run: Round) -> None:
     def strike(driver: Driver) -> Kill:
         live = run.copy.live(driver.below())
         moment = time.time()
-        ending = driver.terminate(GRACE_S)
+        ending = driver.end(signal.SIGTERM, GRACE_S)
         run.say(f"SIGTERM: exit code {ending.exit_code} after {ending.took_s:.1f} s")
         return Kill(moment, run.standing(live), None, ending.exit_code, ending.took_s, ending.left_behind)
 

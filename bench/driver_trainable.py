@@ -9,34 +9,8 @@ from trainable.sealed import write_sealed
 from trainable.trial_files import CONFIG, Row, append_row, read_result, read_rows, write_result
 
 
-class TrivialTrainable(tune.Trainable):
-    """One epoch of no training that leaves the files of a trial's directory, synced as a real trial's: a millisecond.
-
-    Takes the place of `trainable.tune_trainable.Trainable`; `config["trial"]` is the same.
-    """
-
-    def setup(self, config: dict[str, Any]) -> None:
-        """Keeps the trial's settings."""
-        self.trial = config["trial"]
-
-    def step(self) -> dict[str, Any]:
-        """The only epoch."""
-        return {**run_trivial_trial(self.trial["training"], Path(self.trial["folder"])), "done": True}
-
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Takes over another trial in the same process."""
-        self.setup(new_config)
-        return True
-
-    def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Nothing to add: the trial's directory is its checkpoint."""
-
-    def load_checkpoint(self, checkpoint: object) -> None:
-        """Nothing to load."""
-
-
 class BareTrainable(tune.Trainable):
-    """The same trial for Ray Tune alone: it reports the same row and writes nothing."""
+    """One epoch of no training, which reports a row; for Ray Tune alone, where nothing is written."""
 
     def setup(self, config: dict[str, Any]) -> None:
         """Keeps the trial's settings."""
@@ -58,8 +32,16 @@ class BareTrainable(tune.Trainable):
         """Nothing to load."""
 
 
+class TrivialTrainable(BareTrainable):
+    """The same in the place of `trainable.tune_trainable.Trainable`: its trials leave the files that real ones do."""
+
+    def step(self) -> dict[str, Any]:
+        """The only epoch."""
+        return {**run_trivial_trial(self.trial["training"], Path(self.trial["folder"])), "done": True}
+
+
 def run_trivial_trial(training: dict[str, Any], folder: Path) -> Row:
-    """Writes what a trial of one epoch leaves, config first and result last, and returns its row."""
+    """Writes what a trial of one epoch leaves, synced, in a millisecond; config first and result last, as ever."""
     if read_result(folder):
         return read_rows(folder)[-1]
     folder.mkdir(parents=True, exist_ok=True)

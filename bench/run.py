@@ -13,6 +13,7 @@ from collections.abc import Callable
 import torch
 
 from bench.compare import RESULTS, Line, print_header, print_line, write_lines
+from bench.driver import bench_driver
 from bench.memory import bench_memory
 from bench.parts import bench_batch, bench_last_stage, bench_loss, bench_metrics, bench_packing
 from bench.scale import Scale
@@ -29,6 +30,7 @@ GROUPS: dict[str, Callable[[Scale], list[Line]]] = {
     "waiting": bench_waiting,
     "memory": bench_memory,
     "precision": bench_precision,
+    "driver": bench_driver,
 }
 
 

@@ -16,7 +16,9 @@ class Scale:
         memory_batch: images per training step where peak memory is measured; the notebook's.
         num_train, num_val: images of an epoch. Two to one, as in a split 0.6 / 0.2 / 0.2 nearly.
         num_pairs: images to pack, or None for all there are.
-        part_rounds, packing_rounds, step_rounds, epoch_rounds, precision_rounds: timed rounds; their median counts.
+        num_trials: trials that do nothing, where the driver itself is measured.
+        part_rounds, packing_rounds, step_rounds, epoch_rounds, precision_rounds, driver_rounds: timed rounds; their
+            median counts.
         num_threads: of torch, on both sides, in steps and epochs.
         part_threads: the same where a part is measured alone: one, as a loader's worker has, and as a trial of ours has
             that shares two cores with another. It is also what noise from other processes disturbs least.
@@ -30,10 +32,12 @@ class Scale:
     num_train: int = 32
     num_val: int = 16
     num_pairs: int | None = None
+    num_trials: int = 1000
     part_rounds: int = 15
     packing_rounds: int = 3
     step_rounds: int = 5
     epoch_rounds: int = 3
     precision_rounds: int = 3
+    driver_rounds: int = 2
     part_threads: int = 1
     num_threads: int = min(2, os.cpu_count() or 1)

@@ -27,6 +27,11 @@ class Limits:
     _live: dict[str, float] = field(default_factory=dict)
     _failures: list[str] = field(default_factory=list)
 
+    def count(self, ended: Event) -> None:
+        """Counts a trial that an earlier session trained."""
+        self.trials += 1
+        self.trial_s += ended["time_s"]
+
     def trial_started(self, trial_id: str) -> None:
         """A trial begins to use the budget."""
         self.trials += 1
@@ -82,8 +87,7 @@ def limits_so_far(spec: StudySpec, events: Iterable[Event]) -> Limits:
             limits.wall_s += last - session_started if session_started is not None else 0.0
             session_started = event["time"]
         elif event["event"] == "trial_ended":
-            limits.trials += 1
-            limits.trial_s += event["time_s"]
+            limits.count(event)
         last = event["time"]
         if event["event"] == "session_ended" and session_started is not None:
             limits.wall_s += last - session_started

@@ -3,6 +3,7 @@
 All checks come before the first write, so that bad input leaves nothing behind.
 """
 
+import hashlib
 import json
 import logging
 import shutil
@@ -172,7 +173,22 @@ def write_study(work: Work, stores: dict[int, Path]) -> None:
 
 def write_trial_list(work: Work) -> None:
     """Writes the ids of the study's trials, for whoever reads the study without its ledger."""
+    take_sealed(work.folder / "trials.json")  # so that a damaged one is named
     write_sealed(work.folder / "trials.json", {"trials": [trial.trial_id for trial in work.agenda.trials]})
+
+
+def study_sha256(folder: Path) -> str:
+    """Of the `study.yaml` in a study's folder; empty where there is none."""
+    path = folder / "study.yaml"
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+
+
+def name_changed_study(folder: Path, events: Iterable[Event]) -> None:
+    """Says where `study.yaml` is not as the last session wrote it: it is about to be written anew."""
+    written = [event.get("study_sha256") for event in events if event["event"] == "session_started"]
+    found = study_sha256(folder)
+    if written and written[-1] and found not in ("", written[-1]):
+        logger.warning("%s was damaged, or changed by hand; it is written anew", folder / "study.yaml")
 
 
 def read_data_description(folder: Path) -> dict[str, Any] | None:

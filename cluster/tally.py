@@ -64,7 +64,7 @@ class Tally:
     diverged: dict[str, list[str]] = field(default_factory=dict)
     damaged: list[str] = field(default_factory=list)
     _values: dict[str, dict[Key, list[float]]] = field(default_factory=lambda: {"explore": {}, "confirm": {}})
-    _trained: tuple[float, int] = (0.0, 0)  # seconds and epochs of completed trials
+    _trained: tuple[float, int] = (0.0, 0)  # seconds and epochs, of trials of any state
     _epochs_left: int = 0
 
     def add(self, trial: TrialState) -> None:
@@ -73,12 +73,12 @@ class Tally:
         phase = self.phases[name]
         phase.counts[trial.state] = phase.counts.get(trial.state, 0) + 1
         self.damaged += trial.damaged
+        self._trained = self._trained[0] + trial.time_s, self._trained[1] + trial.epoch * (trial.time_s > 0)
         if trial.state not in DONE:
             self._epochs_left += max(0, (trial.epochs or longest_training(self.spec)) - trial.epoch)
         if trial.state in ("running", "unfinished"):
             phase.under_way[trial.trial_id] = trial.epoch, trial.epochs
         elif trial.state == "completed":
-            self._trained = self._trained[0] + trial.time_s, self._trained[1] + trial.epoch
             self._score(trial, name)
         elif trial.state in ("failed", "infeasible"):
             reasons = self.failures if trial.state == "failed" else self.diverged
@@ -119,7 +119,7 @@ class Tally:
         return self._scores("confirm")
 
     def work_left_s(self) -> float | None:
-        """Seconds of training that are left, at the pace of the completed trials; None without one, or without work."""
+        """Seconds of training that are left, at the pace so far; None where nothing was trained, or nothing is left."""
         seconds, epochs = self._trained
         return self._epochs_left * seconds / epochs if epochs and self._epochs_left else None
 

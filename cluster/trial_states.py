@@ -1,5 +1,6 @@
 """How each trial of a study stands, by its directory and the ledger. Changes nothing; a folder may be anyone's."""
 
+import json
 import os
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ class TrialState:
         epoch: epochs trained; `epochs` of a whole run, or None where its directory does not say.
         cell: the level of each factor; None where its directory does not say.
         metrics: the last row of a completed trial.
-        time_s: seconds trained; 0 unless completed.
+        time_s: seconds trained; 0 where its directory does not say.
         reason: why it failed, or diverged.
         damaged: its files that are not as they were written.
     """
@@ -97,7 +98,7 @@ def read_trial_state(folder: Path, trial_id: str, spec: StudySpec, history: Hist
     result, bad_result = _read(path / RESULT)
     training = _mapping(_mapping(config).get("training"))
     state, reason = _state(trial_id, result, spec, history, is_at_work=is_at_work)
-    epoch = int(_number(_mapping(result).get("epochs"))) if state in ("completed", "infeasible") else _count_rows(path)
+    epoch, time_s = _trained(path, result)
     if state == "unfinished" and not (epoch or training or trial_id in history.phases):
         state = "not_started"
     return TrialState(
@@ -108,7 +109,7 @@ def read_trial_state(folder: Path, trial_id: str, spec: StudySpec, history: Hist
         epochs=int(_number(training.get("epochs"))) or None,
         cell=_cell(training, spec),
         metrics=_mapping(_mapping(result).get("metrics")) if state == "completed" else None,
-        time_s=_number(_mapping(result).get("time_s")) if state == "completed" else 0.0,
+        time_s=time_s,
         reason=reason,
         damaged=(*bad_config, *bad_result),
     )
@@ -150,11 +151,16 @@ def _read(path: Path) -> tuple[dict[str, Any] | None, list[str]]:
         return None, [str(path)]
 
 
-def _count_rows(path: Path) -> int:
-    """Epochs that a trial's rows tell of."""
-    if not os.path.lexists(path / ROWS):
-        return 0
-    return _content(path / ROWS).count(b"\n")
+def _trained(path: Path, result: dict[str, Any] | None) -> tuple[int, float]:
+    """(epochs, seconds) that a trial was trained, by its result or its rows so far."""
+    if result:
+        return int(_number(result.get("epochs"))), _number(result.get("time_s"))
+    lines = _content(path / ROWS).split(b"\n")[:-1] if os.path.lexists(path / ROWS) else []
+    try:
+        last = json.loads(lines[-1]) if lines else {}
+    except (ValueError, RecursionError):
+        last = {}
+    return len(lines), _number(_mapping(last).get("time/total_s"))
 
 
 def _content(path: Path) -> bytes:

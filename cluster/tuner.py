@@ -17,8 +17,10 @@ from cluster.preparation import (
     Work,
     check_free_disk,
     find_agenda,
+    name_changed_study,
     pack_stores,
     prepare,
+    study_sha256,
     write_study,
     write_trial_list,
 )
@@ -119,6 +121,7 @@ def run_study(spec: StudySpec, say: Say, wishes: Wishes = Wishes(), trainable: t
         stores = pack_stores(work, say)
         with sole_user(work.folder), open_ledger(work.folder, _begun(work.folder)) as ledger:
             work = replace(work, agenda=find_agenda(spec, work.folder, work.index.fingerprint, ledger.events))
+            name_changed_study(work.folder, ledger.events)
             write_study(work, stores)
             return _Driver(work, stores, ledger, interrupts, say, trainable).run(wishes)
 
@@ -140,7 +143,7 @@ class _Driver:
         done_before = {trial.trial_id for trial in agenda.trials if agenda.is_done(trial)}
         limits = limits_so_far(self.work.spec, self.ledger.events)
         damaged_before = set(_damaged(self.work.folder))
-        self._begin(wishes)
+        self._begin(wishes, limits)
         failures, stopped_by, problems = self._run_phases(limits, wishes.address)
         for path in sorted(set(_damaged(self.work.folder)) - damaged_before):
             self.say(f"was damaged and is repaired; the old one is set aside: {path}")
@@ -161,7 +164,7 @@ class _Driver:
             is_mirror_stuck=STUCK in problems,
         )
 
-    def _begin(self, wishes: Wishes) -> None:
+    def _begin(self, wishes: Wishes, limits: Limits) -> None:
         """Says in the ledger who works here now, what was found on disk without an event, and what was wished for."""
         agenda, known = self.work.agenda, _known(self.ledger.events)
         found: list[Event] = [{"event": "session_started", **_description(self.work)}]
@@ -170,12 +173,14 @@ class _Driver:
             for proposal in agenda.exploration.proposals
             if self.work.spec.search.method != "grid" and proposal.trials[0].trial_id not in known["proposed"]
         ]
-        found += [
+        unsaid = [
             ended_event(trial, agenda.outcomes[trial.trial_id], read_rows(self.work.trial_folder(trial)))
             for trial in agenda.trials
             if agenda.is_done(trial) and trial.trial_id not in known["ended"]
         ]
-        self.ledger.append(*found)
+        for event in unsaid:
+            limits.count(event)
+        self.ledger.append(*found, *unsaid)
         agenda.record = self.ledger.append
         if wishes.extend_levels:
             agenda.extend(wishes.extend_levels, wishes.extend_seeds)
@@ -312,6 +317,7 @@ def _description(work: Work) -> Event:
         "pid": os.getpid(),
         "trainer_version": TRAINER_VERSION,
         "fingerprint": work.index.fingerprint,
+        "study_sha256": study_sha256(work.folder),
     }
 
 

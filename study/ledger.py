@@ -14,6 +14,7 @@ import hashlib
 import io
 import json
 import logging
+import math
 import os
 import shutil
 import sys
@@ -29,7 +30,7 @@ from trainable.atomic import open_regular, publish, scratch_file, write_atomical
 logger = logging.getLogger(__name__)
 
 LEDGER_FILE = "ledger.jsonl"
-MAX_LINE_BYTES = 2**20
+MAX_LINE_BYTES = 2**22  # the ids of a hundred thousand trials are less than half of it
 STAMPS = ("seq", "time", "sha256")
 _START, _SEAL = b'{"seq": ', b', "sha256": "'
 
@@ -96,7 +97,7 @@ def open_ledger(folder: Path, begun: Collection[str] = ()) -> Iterator[Ledger]:
     with open_regular(path, os.O_RDWR | os.O_APPEND) as file:
         ledger = Ledger(path, file, found.events)
         if unknown := sorted(set(begun) - _named_trials(found.events)):
-            ledger.append(_report(path, "trials that it does not know", trials=unknown))
+            ledger.append(_report(path, "it is new, or has lost its end: no event names the trials", trials=unknown))
             ledger.events = read_ledger(folder)
         yield ledger
 
@@ -192,9 +193,10 @@ def _set_aside(path: Path) -> str:
 
 
 def _report(path: Path, reason: str, lost: int = 0, file: str | None = None, trials: Collection[str] = ()) -> Event:
+    """Says in the log what was found, and returns the event that says it for good."""
+    named = f" {', '.join([*trials][:5])}{', ...' if len(trials) > 5 else ''}" if trials else f"; events lost: {lost}"
     kept = f"; the damaged file is kept as {file}" if file else ""
-    named = f" ({', '.join([*trials][:5])}{', ...' if len(trials) > 5 else ''})" if trials else ""
-    logger.warning("%s: has %s%s; %d events known to be lost%s", path, reason, named, lost, kept)
+    logger.warning("%s: %s%s%s", path, reason, named, kept)
     return {"event": "repaired", "reason": reason, "lost": lost, "file": file, "trials": [*trials]}
 
 
@@ -248,4 +250,9 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON")
 
 
-_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
+def _finite(text: str) -> float:
+    value = float(text)
+    return value if math.isfinite(value) else _refuse_constant(text)
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite)

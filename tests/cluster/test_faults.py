@@ -1,120 +1,140 @@
-"""Killed workers, failing trials and interrupts, through the command a user types."""
+"""Killed workers, drivers and nodes, signals and failing trials, through the command that a user types."""
 
-import json
-import os
+import shutil
 import signal
-import subprocess
-import sys
-import time
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from cluster.preparation import prepare
+from bench.chaos import Chaos
+from bench.chaos_driver import Driver, run_undisturbed
+from bench.chaos_study import Scale, StudyCopy
+from bench.processes import wait_for
+from cluster.preparation import Work, prepare
+from study.ledger import read_ledger
+from study.spec import load_study
+from trainable.sealed import write_sealed
 from trainable.trial_files import read_result, read_rows
 
 pytestmark = pytest.mark.cluster
-WAIT_S = 120
+WAIT_S = 180
+ANSWER_S = 10.0
+SCALE = Scale(num_seeds=1, epochs=10)
+SEARCH = {
+    "training": {"encoder": "resnet18", "weights": "none", "image_size": 32, "epochs": 1, "batch_size": 4},
+    "parameters": {
+        "points_per_image": {"role": "scientific", "values": [20]},
+        "learning_rate": {"role": "nuisance", "min": 1e-4, "max": 1e-2, "scale": "log"},
+        "focal_gamma": {"role": "nuisance", "min": 0.0, "max": 5.0},
+    },
+    "search": {"method": "optuna", "trials_per_level": 13, "seeds": [0]},  # the first 10 are drawn at random
+    "resources": {"max_concurrent": 1},
+}
+
+
+@pytest.fixture(scope="module")
+def scratch() -> Iterator[Path]:
+    """A folder whose name is short enough for Ray's sockets."""
+    folder = Path(tempfile.mkdtemp(prefix="cf-"))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def chaos(scratch: Path) -> Chaos:
+    return Chaos.begin(scratch, seed=1, scale=SCALE)
 
 
 @pytest.fixture
-def start(tmp_path, make_spec, write_spec):
-    """Starts `canopoint run` on a study; ended, by its own process id, when the test ends."""
-    started = []
+def make_copy(scratch: Path) -> Iterator[Callable[..., StudyCopy]]:
+    """The study of two trials, with other sections; gone at the end of the test."""
+    copies: list[StudyCopy] = []
 
-    def run(**changes) -> tuple[subprocess.Popen[str], Path]:
-        spec = make_spec(tmp_path / "storage", **changes)
-        command = [str(Path(sys.executable).parent / "canopoint"), "run", str(write_spec(spec, tmp_path / "tiny.yaml"))]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=tmp_path)
-        started.append(process)
-        return process, spec.folder
+    def make(name: str, **sections: Any) -> StudyCopy:
+        copies.append(StudyCopy.make(scratch / name, {**SCALE.study(), **sections}))
+        return copies[-1]
 
-    yield run
-    for process in started:
-        if process.poll() is None:
-            process.kill()
-        process.communicate()
+    yield make
+    for copy in copies:
+        shutil.rmtree(copy.folder)
 
 
-LONG = {"encoder": "resnet18", "weights": "none", "image_size": 32, "epochs": 40, "batch_size": 4}
+@pytest.mark.parametrize(("kind", "count"), [("workers", 3), ("drivers", 2), ("terms", 2), ("nodes", 1)])
+def test_a_killed_study_comes_out_as_the_undisturbed_one(chaos: Chaos, kind: str, count: int) -> None:
+    tally = chaos.disturb(kind, count)
+    found = tally.describe()
+    assert tally.is_clean, found
+    assert found["kills"] == count
+    assert found["live_trials_hit"] >= 1
+    assert found["recoveries"] >= 1
 
 
-def wait_for_epoch(process: subprocess.Popen[str], folder: Path, epoch: int) -> None:
-    deadline = time.monotonic() + WAIT_S
-    while time.monotonic() < deadline and process.poll() is None:
-        if any(len(read_rows(trial)) >= epoch for trial in folder.glob("trials/*")):
-            return
-        time.sleep(0.1)
-    pytest.fail(f"no trial reached epoch {epoch} in {WAIT_S} s (exit code {process.poll()})")
+@pytest.mark.parametrize("at_once", [1, None])
+def test_the_same_study_gives_the_same_results_however_many_trials_run_at_once(
+    chaos: Chaos, make_copy: Callable[..., StudyCopy], at_once: int | None
+) -> None:
+    copy = make_copy(f"at-once-{at_once}", resources={"max_concurrent": at_once})
+    assert run_undisturbed(copy, chaos.environment) == chaos.undisturbed
 
 
-def worker_pids(driver: int) -> list[int]:
-    """Processes below the driver that train; found by their parents, not by name alone."""
-    children: dict[int, list[int]] = {}
-    for status in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = status.read_text().rpartition(")")[2].split()
-        except OSError:  # gone meanwhile
-            continue
-        children.setdefault(int(fields[1]), []).append(int(status.parent.name))
-    below, todo = [], [driver]
-    while todo:
-        found = children.get(todo.pop(), [])
-        below += found
-        todo += found
-    return [pid for pid in below if b"ray::ResourceTrainable" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_driver_in_time_and_it_says_how_to_go_on(
+    make_copy: Callable[..., StudyCopy], number: signal.Signals
+) -> None:
+    copy = make_copy(number.name, **Scale(num_seeds=1, epochs=1000).study())
+    with Driver(copy, {}) as driver:
+        wait_for(lambda: any(each.rows >= 2 for each in copy.unfinished()) or driver.has_ended, WAIT_S, "two epochs")
+        ending = driver.end(number, 2 * ANSWER_S)
+    said = copy.log.read_text()
+    assert ending.exit_code == 3, said
+    assert ending.took_s < ANSWER_S
+    assert ending.left_behind == 0
+    assert "the same command continues" in said
+    assert read_ledger(copy.study_folder)[-1]["reason"] == "interrupted"
 
 
-def results(folder: Path) -> dict[str, str]:
-    trial_ids = json.loads((folder / "trials.json").read_text())
-    return {each: read_result(folder / "trials" / each)["result_sha256"] for each in trial_ids}
+def test_a_search_makes_the_same_proposals_again_and_also_where_it_was_killed(
+    make_copy: Callable[..., StudyCopy],
+) -> None:
+    first, second, killed = (make_copy(name, **SEARCH) for name in ("search", "search-again", "search-killed"))
+    for copy in (first, second):
+        run_undisturbed(copy, {})
+    with Driver(killed, {}) as driver:
+        wait_for(lambda: len(killed.hashes()) >= 8 or driver.has_ended, WAIT_S, "eight trials")
+        driver.kill()
+    assert 8 <= len(killed.hashes()) < 13
+    run_undisturbed(killed, {})
+    assert len(_proposals(first)) == 13
+    assert _proposals(first) == _proposals(second) == _proposals(killed)
 
 
-def test_a_killed_worker_comes_back_and_the_results_are_the_undisturbed_ones(start, tmp_path, make_spec):
-    process, folder = start(training=LONG)
-    wait_for_epoch(process, folder, 3)
-    pids = worker_pids(process.pid)
-    assert pids
-    for pid in pids:
-        os.kill(pid, signal.SIGKILL)
-    output, _ = process.communicate(timeout=WAIT_S)
-    assert process.returncode == 0, output
-    disturbed = results(folder)
-    (folder / "trials.json").unlink()
-    folder.rename(tmp_path / "disturbed")
-    process, folder = start(training=LONG)
-    process.communicate(timeout=WAIT_S)
-    assert results(folder) == disturbed
+def _proposals(copy: StudyCopy) -> list[tuple[dict[str, Any], list[str]]]:
+    """Each setting in the order of the proposals, with the results of its trials."""
+    hashes = copy.hashes()
+    proposed = [event for event in read_ledger(copy.study_folder) if event["event"] == "proposed"]
+    return [(event["setting"], [hashes[each] for each in event["trials"]]) for event in proposed]
 
 
-def test_an_interrupt_exits_with_3_and_the_same_command_continues(start):
-    process, folder = start(training=LONG)
-    wait_for_epoch(process, folder, 2)
-    process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=WAIT_S)
-    assert process.returncode == 3, output
-    assert "the same command continues" in output
-    before = {path.name: read_rows(path) for path in folder.glob("trials/*")}
-    assert any(before.values())
-    process, folder = start(training=LONG)
-    output, _ = process.communicate(timeout=WAIT_S)
-    assert process.returncode == 0, output
-    for name, rows in before.items():
-        assert read_rows(folder / "trials" / name)[: len(rows) - 1] == rows[:-1]  # continued, not begun anew
-    runs = list(folder.glob("wandb/offline-run-*"))
-    assert len(runs) == 2
-
-
-def test_a_failing_trial_is_counted_and_named_and_the_others_end(start, tmp_path, make_spec):
+def test_a_failing_trial_is_counted_and_named_and_the_others_end(make_copy: Callable[..., StudyCopy]) -> None:
     """A trial whose folder holds another trial's config refuses to train, however often it is tried."""
-    work = prepare(make_spec(tmp_path / "storage"))
-    foreign = work.trial_folder(work.trials[0])
-    foreign.mkdir(parents=True)
-    (foreign / "config.json").write_text("{}")
-    process, _ = start()
-    output, _ = process.communicate(timeout=WAIT_S)
-    assert process.returncode == 3, output
-    assert f"failed: {work.trials[0].name}" in output
-    assert "holds a trial with other settings" in output
-    assert "1 of 2 trials are not done" in output
-    assert [bool(read_result(work.trial_folder(trial))) for trial in work.trials] == [False, True]
+    copy = make_copy("failing", failures={"retries": 2})
+    work = _work(copy)
+    good, bad = work.agenda.trials
+    work.trial_folder(bad).mkdir(parents=True)
+    write_sealed(work.trial_folder(bad) / "config.json", {"training": {}})
+    with Driver(copy, {}) as driver:
+        driver.wait(WAIT_S)
+    said = copy.log.read_text()
+    assert driver.popen.returncode == 3, said
+    assert f"failed: {bad.name}: " in said
+    assert "holds a trial with other settings" in said
+    assert "1 trials are still to run" in said
+    assert read_result(work.trial_folder(good))
+    assert not read_rows(work.trial_folder(bad))
+
+
+def _work(copy: StudyCopy) -> Work:
+    return prepare(load_study(str(copy.folder / "study.yaml"), [f"storage={copy.folder / 'studies'}"]))

@@ -62,7 +62,7 @@ class Study:
         folder.mkdir(parents=True)
         write_sealed(folder / "config.json", {"training": trial.config.to_mapping()})
         for epoch in range(1, num_rows + 1):
-            append_row(folder, {"epoch": epoch})
+            append_row(folder, {"epoch": epoch, "time/total_s": 3.0 * epoch})
         return folder
 
     def finish(self, trial: Trial, value: float, **arguments: Any) -> None:
@@ -164,12 +164,12 @@ def test_a_driver_at_work_is_named_and_what_runs_is_told_by_the_epoch(driver: tu
     assert phase.counts == {"completed": 1, "running": 1, "unfinished": 1, "not_started": 5}
     assert phase.under_way == {running: (1, 2), interrupted: (1, 2)}
     assert phase.num_missing == 7
-    assert status.expected_s == 12 * 5.0  # epochs at the completed trial's 5 s each, one trial at a time
+    assert status.expected_s == 12 * (10 + 3 + 3) / 4  # 12 epochs are left, 4 took 16 s; one trial at a time
     assert status.used["trials"] == (2, None)
     text = status_text(status)
     assert f"(pid {pid} on host {os.uname().nodename}, since " in text
     assert f"{running}: epoch 1/2\n" in text
-    assert "left         about 60 s of work\n" in text
+    assert "left         about 48 s of work\n" in text
     assert f"next         canopoint status {study.folder}   (the driver is at work" in text
 
 
