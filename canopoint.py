@@ -135,9 +135,9 @@ def _run(arguments: argparse.Namespace, **wishes: Any) -> int:
     if not outcome.complete:
         why = f"stopped by {outcome.stopped_by}; " if outcome.stopped_by else ""
         left = f"trials still to run: {outcome.num_missing}" if outcome.num_missing else "W&B does not show all"
+        how = f"{_program('canopoint')} run" if arguments.command is extend else "the same command"
         _say(
-            f"{why}{left}; the same command continues;"
-            f" {_program('canopoint')} analyze {_shown(outcome.folder)} reads what is done"
+            f"{why}{left}; {how} continues; {_program('canopoint')} analyze {_shown(outcome.folder)} reads what is done"
         )
         if outcome.is_mirror_stuck:
             _exit_now(INCOMPLETE)

@@ -27,7 +27,9 @@ def undecided_levels(spec: StudySpec, num_seeds: int) -> tuple[dict[str, Cell], 
     if not 1 <= num_seeds <= MAX_SEEDS:
         raise InputError(f"--seeds: must be 1 to {MAX_SEEDS}, got {num_seeds}")
     if num_missing := prepare(spec).plan().num_missing:
-        raise InputError(f"{spec.study}: {num_missing} trials are still to run; run the study first, then extend it")
+        raise InputError(
+            f"{spec.study}: {num_missing} trials are still to run; canopoint run continues them, then extend"
+        )
     findings = _read_findings(spec.folder / "analysis" / "findings.json")
     wanted: dict[str, set[Any]] = {}
     for factor in findings["factors"]:

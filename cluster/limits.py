@@ -14,27 +14,22 @@ class Limits:
     """What was used of a study's budget, in all its sessions.
 
     Attributes:
-        trials: trials that were trained to an end of any kind.
+        trained: ids of the trials that were trained to an end of any kind, or are being trained.
         wall_s: seconds that drivers were at work before this session.
-        trial_s: seconds that trials trained before this session, as far as they are known.
+        trial_s: seconds that trials trained before this session, by the epochs on disk.
     """
 
     spec: StudySpec
-    trials: int = 0
+    trained: set[str] = field(default_factory=set)
     wall_s: float = 0.0
     trial_s: float = 0.0
     _started: float = field(default_factory=time.monotonic)
     _live: dict[str, float] = field(default_factory=dict)
     _failures: list[str] = field(default_factory=list)
 
-    def count(self, ended: Event) -> None:
-        """Counts a trial that an earlier session trained."""
-        self.trials += 1
-        self.trial_s += ended["time_s"]
-
     def trial_started(self, trial_id: str) -> None:
         """A trial begins to use the budget."""
-        self.trials += 1
+        self.trained.add(trial_id)
         self._live[trial_id] = time.monotonic()
 
     def trial_ended(self, trial_id: str, failure: str = "") -> None:
@@ -58,10 +53,10 @@ class Limits:
     def allows_another_trial(self) -> bool:
         """Whether the budget of trials has room for one more."""
         most = self.spec.budget.trials
-        return most is None or self.trials < most
+        return most is None or len(self.trained) < most
 
     def reached(self) -> str:
-        """The limit that ends the run now, or nothing. A limit of trials does not: those that run may finish."""
+        """The limit that ends the run now, or nothing. That of trials does not: those that run may finish."""
         budget, failures = self.spec.budget, self.spec.failures
         if budget.hours is not None and self.used_s >= budget.hours * 3600:
             return f"budget.hours: {budget.hours:g} used up"
@@ -72,25 +67,39 @@ class Limits:
             return f"{len(self._failures)} trials failed in a row, {count} of them with: {cause}"
         return ""
 
+    def exhausted(self) -> str:
+        """The limit that lets no further trial start, or nothing."""
+        if not self.allows_another_trial:
+            return f"budget.trials: {self.spec.budget.trials} used up"
+        return self.reached()
+
     @property
     def failed_in_a_row(self) -> bool:
         """Whether it is failures that end the run."""
         return len(self._failures) >= self.spec.failures.stop_after
 
 
-def limits_so_far(spec: StudySpec, events: Iterable[Event]) -> Limits:
-    """What earlier sessions used, by the ledger. One that was killed ended, as far as is known, with its last event."""
-    limits = Limits(spec)
+def limits_so_far(spec: StudySpec, events: Iterable[Event], trial_s: float = 0.0) -> Limits:
+    """What earlier sessions used. One that was killed ended, as far as is known, with its last event.
+
+    Args:
+        spec: the study.
+        events: its ledger's.
+        trial_s: seconds that all trials of its folder trained.
+    """
+    limits, times = Limits(spec), dict[str, float]()
     session_started, last = None, 0.0
     for event in events:
         if event["event"] == "session_started":
             limits.wall_s += last - session_started if session_started is not None else 0.0
             session_started = event["time"]
         elif event["event"] == "trial_ended":
-            limits.count(event)
+            limits.trained.add(event["trial_id"])
+            times[event["trial_id"]] = event["time_s"]  # of its whole life: one that failed may have gone on since
         last = event["time"]
         if event["event"] == "session_ended" and session_started is not None:
             limits.wall_s += last - session_started
             session_started = None
     limits.wall_s += last - session_started if session_started is not None else 0.0
+    limits.trial_s = max(trial_s, sum(times.values()))
     return limits

@@ -27,6 +27,8 @@ SETTINGS = {
 def connected_ray(address: str | None = None) -> Iterator[Mapping[str, float]]:
     """Ray, for as long as the block lasts; yields what it has, as in {"CPU": 2.0}.
 
+    A SIGTERM while it starts is an interrupt like any other.
+
     Args:
         address: of a running cluster, which is left as it is. None: a Ray of our own, gone at the end; never one that
             somebody else left running.
@@ -36,7 +38,8 @@ def connected_ray(address: str | None = None) -> Iterator[Mapping[str, float]]:
 
     if address:
         try:
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+            with _own_exit():
+                ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
             yield dict(ray.cluster_resources())  # type: ignore[no-untyped-call]
         finally:
             _shut_down()
@@ -45,19 +48,29 @@ def connected_ray(address: str | None = None) -> Iterator[Mapping[str, float]]:
     is_long = len(tempfile.gettempdir()) > MAX_TEMP_CHARACTERS and Path("/tmp").is_dir()
     scratch = tempfile.mkdtemp(prefix="canopoint-ray-", dir="/tmp" if is_long else None)
     try:
-        ray.init(
-            address="local",
-            num_cpus=num_cpus(),
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            object_store_memory=128 * 2**20,
-            _temp_dir=scratch,
-        )
+        with _own_exit():
+            ray.init(
+                address="local",
+                num_cpus=num_cpus(),
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                object_store_memory=128 * 2**20,
+                _temp_dir=scratch,
+            )
         yield dict(ray.cluster_resources())  # type: ignore[no-untyped-call]
     finally:
         _shut_down()
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+@contextmanager
+def _own_exit() -> Iterator[None]:
+    """Takes back Ray's way to end on SIGTERM, for which it installs a handler before it is ready."""
+    try:
+        yield
+    except SystemExit as error:
+        raise KeyboardInterrupt from error
 
 
 def _shut_down() -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from cluster.resources import num_concurrent
 from study.agenda import Agenda, Event
-from study.design import Cell, Trial
+from study.design import Cell, Trial, initial_weights
 from study.exploration import TrialOutcome
 from study.ledger import read_ledger
 from study.plan import NUM_PARAMETERS, Plan, make_plan
@@ -24,7 +24,7 @@ from trainable.atomic import check_parent, nearest_existing, write_atomically
 from trainable.config import TRAINER_VERSION, InputError, TrainConfig
 from trainable.data import describe_data, load_index, load_store
 from trainable.scenes import SPLITS, SceneIndex, check_test_split
-from trainable.sealed import take_sealed, write_sealed
+from trainable.sealed import DamagedError, read_sealed, take_sealed, write_sealed
 from trainable.store import open_store
 from trainable.trial_files import check_trial, read_result, read_rows
 
@@ -74,9 +74,10 @@ def prepare(spec: StudySpec, *, accept_changes: bool = False) -> Work:
     if spec.confirm:
         check_test_split(index)
     folder = spec.folder.resolve()
+    events = read_ledger(folder)
     if not accept_changes:
-        refuse_changes(folder, index)
-    return Work(spec, folder, index, find_agenda(spec, folder, index.fingerprint, read_ledger(folder)))
+        refuse_changes(folder, index, events)
+    return Work(spec, folder, index, find_agenda(spec, folder, index.fingerprint, events))
 
 
 def find_agenda(spec: StudySpec, folder: Path, fingerprint: str, events: Iterable[Event]) -> Agenda:
@@ -177,6 +178,12 @@ def write_trial_list(work: Work) -> None:
     write_sealed(work.folder / "trials.json", {"trials": [trial.trial_id for trial in work.agenda.trials]})
 
 
+def trained_s(folder: Path) -> float:
+    """Seconds that all trials of a study's folder trained, by the epochs on disk."""
+    rows = (read_rows(path) for path in folder.glob("trials/*"))
+    return sum(each[-1]["time/total_s"] for each in rows if each)
+
+
 def study_sha256(folder: Path) -> str:
     """Of the `study.yaml` in a study's folder; empty where there is none."""
     path = folder / "study.yaml"
@@ -208,10 +215,7 @@ def check_free_disk(work: Work) -> None:
         InputError: says what is needed and what is there.
     """
     plan = work.plan()
-    encoders = {str(trial.config.encoder) for trial in work.agenda.trials} or {
-        str(work.spec.training.get("encoder", TrainConfig().encoder))
-    }
-    largest = 4 * max(NUM_PARAMETERS[encoder] for encoder in encoders)
+    largest = 4 * max(NUM_PARAMETERS[config.encoder] for config in initial_weights(work.spec))
     # The weights of every trial stay. A running one holds two checkpoints for a moment, each with Adam's two moments.
     needed = plan.num_missing * largest + 6 * largest * plan.num_concurrent + 100e6
     existing = nearest_existing(work.folder)
@@ -223,13 +227,13 @@ def check_free_disk(work: Work) -> None:
         )
 
 
-def refuse_changes(folder: Path, index: SceneIndex) -> None:
+def refuse_changes(folder: Path, index: SceneIndex, events: list[Event]) -> None:
     """Refuses to mix results: other images, splits or another trainer give other numbers for the same settings.
 
     Raises:
         InputError: names every difference.
     """
-    known = take_sealed(folder / "data.json")
+    known = _known_origin(folder, events)
     if not known:
         return
     now = {
@@ -241,15 +245,26 @@ def refuse_changes(folder: Path, index: SceneIndex) -> None:
     names = {"fingerprint": "data fingerprint", "trainer_version": "trainer version", "num_images": "images",
              "num_scenes": "scenes"}  # fmt: skip
     different = [
-        f"{names[name]} {str(known.get(name))[:12]} -> {str(value)[:12]}"
+        f"{names[name]} {str(known[name])[:12]} -> {str(value)[:12]}"
         for name, value in now.items()
-        if known.get(name) != value
+        if name in known and known[name] != value
     ]
     if different:
         raise InputError(
             f"{folder}: this study was made with others: {', '.join(different)}; give the new one another name"
             f" (--set study=NAME), restore what was, or train every trial anew in this one with --accept-changes"
         )
+
+
+def _known_origin(folder: Path, events: list[Event]) -> dict[str, Any] | None:
+    """What the study was made with: by its description, or where that is damaged or gone, by its last session."""
+    try:
+        described = read_sealed(folder / "data.json")
+    except DamagedError as error:
+        logger.warning("%s", error)
+        described = None
+    sessions = [event for event in events if event["event"] == "session_started"]
+    return described or (sessions[-1] if sessions else None)
 
 
 def trial_record(work: Work, trial: Trial) -> dict[str, Any]:

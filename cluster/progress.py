@@ -101,7 +101,10 @@ def plan_text(plan: Plan) -> str:
         if phase.num_trials:
             seeds = f"{_count(len(phase.seeds), 'seed')}"
             reused = f"{phase.num_done} reused, {phase.num_missing} to run"
-            lines.append(f"{phase.name:<12} {_count(phase.num_trials, 'trial')} at {seeds}: {reused}")
+            # How many settings no other one beats is known at the end.
+            is_open = plan.method == "optuna_pareto" and phase.name == "confirm" and phase.num_missing
+            trials = f"{'at least ' if is_open else ''}{_count(phase.num_trials, 'trial')}"
+            lines.append(f"{phase.name:<12} {trials} at {seeds}: {reused}")
     lines += [
         f"to run       {plan.num_missing}, {plan.num_concurrent} at a time",
         f"time         about {duration(plan.expected_s)} ({plan.basis})",

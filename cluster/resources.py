@@ -1,10 +1,13 @@
 """What a trial needs, what this machine has; refuses what could never be scheduled."""
 
 import os
+import socket
 from collections.abc import Mapping
 
 from study.spec import Resources
 from trainable.config import InputError
+
+REACHABLE_S = 5.0
 
 
 def trial_request(resources: Resources) -> dict[str, float]:
@@ -36,6 +39,39 @@ def num_concurrent(resources: Resources, available: Mapping[str, float] | None =
         gpus = num_gpus() if available is None else available.get("GPU", 0)
         fitting = min(fitting, int(gpus / resources.gpus_per_trial))
     return max(1, min(fitting, resources.max_concurrent or fitting))
+
+
+def check_reachable(address: str) -> None:
+    """Refuses an address at which nothing answers; Ray would try for minutes.
+
+    Raises:
+        InputError: names the address and the rule.
+    """
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=REACHABLE_S).close()
+    except (OSError, ValueError, OverflowError) as error:
+        raise InputError(
+            f"--address {address}: no Ray answers there ({error}); give HOST:PORT of its head, as `ray start` prints it"
+        ) from error
+
+
+def check_cluster_fits(resources: Resources) -> None:
+    """Refuses a request that no node of the connected cluster can hold; Ray would wait for ever, with a warning.
+
+    Raises:
+        InputError: names what is asked for and what the largest node has.
+    """
+    import ray
+
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    request = trial_request(resources)
+    if not any(all(node.get(name, 0) >= amount for name, amount in request.items()) for node in nodes):
+        found = "; ".join(f"{node.get('CPU', 0):g} CPUs, {node.get('GPU', 0):g} GPUs" for node in nodes)
+        raise InputError(
+            f"resources: a trial asks for {request['CPU']:g} CPUs and {request['GPU']:g} GPUs, and no node has both"
+            f" (there are: {found}); lower the request, or add a node"
+        )
 
 
 def check_fits(resources: Resources) -> None:

@@ -131,7 +131,7 @@ def _used(spec: StudySpec, history: History, *, is_at_work: bool) -> dict[str, t
     limits, budget = history.limits, spec.budget
     gpu_hours = (limits.trial_s + sum(live_s)) * spec.resources.gpus_per_trial / 3600
     return {
-        "trials": (limits.trials + len(live_s), budget.trials),
+        "trials": (len(limits.trained) + len(live_s), budget.trials),
         "hours": ((limits.wall_s + session_s) / 3600, budget.hours),
         "gpu_hours": (gpu_hours, budget.gpu_hours),
     }

@@ -21,14 +21,15 @@ from cluster.preparation import (
     pack_stores,
     prepare,
     study_sha256,
+    trained_s,
     write_study,
     write_trial_list,
 )
 from cluster.progress import Progress, duration
-from cluster.resources import check_fits, num_concurrent
+from cluster.resources import check_cluster_fits, check_fits, check_reachable, num_concurrent
 from cluster.session import STUCK, Session, Shown, StopRunError, ended_event, journal_entries
 from study.agenda import Event, proposed_event
-from study.design import Cell, Trial, longest_training
+from study.design import Cell, Trial, initial_weights, longest_training
 from study.ledger import Ledger, open_ledger
 from study.spec import StudySpec
 from trainable.atomic import sole_user
@@ -103,9 +104,16 @@ def run_study(spec: StudySpec, say: Say, wishes: Wishes = Wishes(), trainable: t
     Raises:
         InputError: bad input; nothing was written.
     """
-    if not wishes.address:
+    if wishes.address:
+        check_reachable(wishes.address)
+    else:
         check_fits(spec.resources)
     _check_login(spec)
+    with Interrupts().installed() as interrupts:
+        return _run(spec, say, wishes, trainable, interrupts)
+
+
+def _run(spec: StudySpec, say: Say, wishes: Wishes, trainable: type | None, interrupts: Interrupts) -> Outcome:
     say(f"study {spec.study}: reading and checking the images")
     work = prepare(spec, accept_changes=wishes.accept_changes)
     if wishes.confirm_alone == [] and not work.agenda.exploration_is_complete:
@@ -114,16 +122,15 @@ def run_study(spec: StudySpec, say: Say, wishes: Wishes = Wishes(), trainable: t
             f"{spec.study}: {explore.num_missing} trials of exploration are still to run, so there are no winners;"
             f" run the study, or name what to confirm with --cell"
         )
-    with Interrupts().installed() as interrupts:
-        if work.plan().num_missing:
-            _fetch_weights(work)
-            check_free_disk(work)
-        stores = pack_stores(work, say)
-        with sole_user(work.folder), open_ledger(work.folder, _begun(work.folder)) as ledger:
-            work = replace(work, agenda=find_agenda(spec, work.folder, work.index.fingerprint, ledger.events))
-            name_changed_study(work.folder, ledger.events)
-            write_study(work, stores)
-            return _Driver(work, stores, ledger, interrupts, say, trainable).run(wishes)
+    if work.plan().num_missing or wishes.confirm_alone or wishes.extend_levels:
+        _fetch_weights(spec)
+        check_free_disk(work)
+    stores = pack_stores(work, say)
+    with sole_user(work.folder), open_ledger(work.folder, _begun(work.folder)) as ledger:
+        work = replace(work, agenda=find_agenda(spec, work.folder, work.index.fingerprint, ledger.events))
+        name_changed_study(work.folder, ledger.events)
+        write_study(work, stores)
+        return _Driver(work, stores, ledger, interrupts, say, trainable).run(wishes)
 
 
 @dataclass
@@ -141,10 +148,14 @@ class _Driver:
         """Runs what is missing and says how it ended."""
         agenda = self.work.agenda
         done_before = {trial.trial_id for trial in agenda.trials if agenda.is_done(trial)}
-        limits = limits_so_far(self.work.spec, self.ledger.events)
+        limits = limits_so_far(self.work.spec, self.ledger.events, trained_s(self.work.folder))
         damaged_before = set(_damaged(self.work.folder))
         self._begin(wishes, limits)
-        failures, stopped_by, problems = self._run_phases(limits, wishes.address)
+        try:
+            failures, stopped_by, problems = self._run_phases(limits, wishes.address)
+        except KeyboardInterrupt:
+            self._end(limits, self.interrupts.received, self.work.plan().num_missing, [])
+            raise
         for path in sorted(set(_damaged(self.work.folder)) - damaged_before):
             self.say(f"was damaged and is repaired; the old one is set aside: {path}")
         write_trial_list(self.work)
@@ -178,8 +189,7 @@ class _Driver:
             for trial in agenda.trials
             if agenda.is_done(trial) and trial.trial_id not in known["ended"]
         ]
-        for event in unsaid:
-            limits.count(event)
+        limits.trained |= {event["trial_id"] for event in unsaid}
         self.ledger.append(*found, *unsaid)
         agenda.record = self.ledger.append
         if wishes.extend_levels:
@@ -233,6 +243,7 @@ class _Driver:
             self.ledger.append(event)
             if event["event"] == "proposed":
                 journal.proposed(event["level"], event["number"], event["setting"], event["trials"])
+            write_trial_list(self.work)  # whoever reads a study that was killed goes by it
 
         self.work.agenda.record = record
 
@@ -244,16 +255,19 @@ class _Driver:
         from cluster.tune_run import tune_trials
 
         spec = self.work.spec
+        if reason := limits.exhausted():
+            return [], reason
         self.say("starting Ray (10 to 20 s)" if address is None else f"joining Ray at {address}")
         with connected_ray(address) as available:
             self.interrupts.install()
+            check_cluster_fits(spec.resources)
             num_at_once = num_concurrent(spec.resources, available)
             plan = self.work.plan(num_at_once)
             self.say(
                 f"{plan.num_missing} of {plan.num_trials} trials to train, {num_at_once} at a time;"
                 f" about {duration(plan.expected_s)} by {plan.basis}"
             )
-            if any(trial.config.weights == "none" for trial in self.work.missing):
+            if any(config.weights == "none" for config in initial_weights(spec)):
                 self.say("training starts from random initial weights (training.weights: none)")
             progress = Progress(plan.num_missing, plan.num_epochs, spec.objective, self.say)
             session = Session(
@@ -270,7 +284,7 @@ class _Driver:
                 return session.failures, str(stop)
             finally:
                 progress.close()
-        return session.failures, ""
+        return session.failures, limits.exhausted() if self.work.plan().num_missing else ""
 
     def _end(self, limits: Limits, stopped_by: str, num_missing: int, failures: list[str]) -> None:
         """Says in the ledger how the session ended."""
@@ -278,7 +292,7 @@ class _Driver:
             reason = "interrupted"
         elif limits.failed_in_a_row:
             reason = "failures"
-        elif stopped_by or (num_missing and not limits.allows_another_trial):
+        elif stopped_by:
             reason = "budget"
         else:
             reason = "incomplete" if num_missing else "complete"
@@ -328,8 +342,8 @@ def _check_login(spec: StudySpec) -> None:
         check_login(spec)
 
 
-def _fetch_weights(work: Work) -> None:
+def _fetch_weights(spec: StudySpec) -> None:
     from trainable.encoders import fetch_weights  # imports torch, which takes seconds
 
-    for config in {(t.config.encoder, t.config.weights): t.config for t in work.missing}.values():
+    for config in initial_weights(spec):
         fetch_weights(config)

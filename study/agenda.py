@@ -38,9 +38,12 @@ class Agenda:
         self._extra_seeds: list[tuple[Cell, list[int]]] = []
         self._confirming: dict[str, Trial] = {}
         self._queue: deque[Trial] = deque()
+        self._only: set[str] | None = None
+        self._are_winners_listed = False
         for event in events:
             self._replay(event)
         self._look_up(self.exploration.trials)
+        self.exploration.drop_surplus()
         self._confirm(self._given)
         self.list_winners()
 
@@ -57,15 +60,18 @@ class Agenda:
         if cells:
             self.confirms_winners = False
             self.record({"event": "confirming", "cells": cells, "given": True})
-            self._given += [cell for cell in cells if cell not in self._given]
-            self._queue.clear()
-            self._confirm(cells)
+            self._give(cells)
+            wanted = self._confirm(cells)
+            self._queue = deque(trial for trial in wanted if not self.is_done(trial))
+            self._only = {trial.trial_id for trial in wanted}
 
     def extend(self, levels: list[Cell], seeds: list[int]) -> None:
         """Further confirmation seeds at some scientific levels."""
         for level in levels:
             self.record({"event": "extended", "phase": "confirm", "level": level, "seeds": seeds})
             self._extra_seeds.append((level, seeds))
+        self._are_winners_listed = False
+        self._confirm(self._given)
         self.list_winners()
 
     def next_trial(self) -> Trial | None:
@@ -89,11 +95,13 @@ class Agenda:
 
     def list_winners(self) -> None:
         """Lists the confirmation trials of the winners, once exploration is complete and where the study wants them."""
-        if not self.spec.confirm or not self.exploration_is_complete:
+        if self._are_winners_listed or not self.spec.confirm or not self.exploration_is_complete:
             return
+        self._are_winners_listed = True
         winners = find_winners(self.spec, self.exploration)
-        if new := self._confirm(winners):
-            self.record({"event": "confirming", "cells": winners, "trials": [trial.trial_id for trial in new]})
+        trials = self._confirm(winners)
+        if not all(self.is_done(trial) for trial in trials):
+            self.record({"event": "confirming", "cells": winners, "trials": [trial.trial_id for trial in trials]})
 
     @property
     def trials(self) -> list[Trial]:
@@ -102,8 +110,19 @@ class Agenda:
 
     @property
     def missing(self) -> list[Trial]:
-        """Known trials that are not done."""
-        return [trial for trial in self.trials if not self.is_done(trial)]
+        """Known trials that are not done and that this agenda is to run."""
+        return [trial for trial in self.trials if not self.is_done(trial) and self.is_wanted(trial)]
+
+    def is_wanted(self, trial: Trial) -> bool:
+        """Whether the trial is to be run where it is not done: all are, unless cells are confirmed alone."""
+        if trial.phase == "explore":
+            return self.explores
+        return self._only is None or trial.trial_id in self._only
+
+    @property
+    def are_winners_to_come(self) -> bool:
+        """Whether winners are to be confirmed that are not known yet."""
+        return bool(self.spec.confirm) and self.confirms_winners and not self._are_winners_listed
 
     @property
     def problems(self) -> list[str]:
@@ -127,15 +146,20 @@ class Agenda:
             self.record(proposed_event(proposal))
         return trial
 
+    def _give(self, cells: list[Cell]) -> None:
+        for cell in cells:
+            if cell not in self._given:
+                self._given.append(cell)
+
     def _confirm(self, cells: list[Cell]) -> list[Trial]:
-        """Lists the confirmation of these cells; returns the trials that are to be run and were not listed."""
+        """Lists the confirmation of these cells, and queues what of it is new; returns all of it."""
         trials = confirmation_trials(self.spec, self.fingerprint, cells, self._extra_seeds)
-        new = [trial for trial in trials if trial.trial_id not in self._confirming]
+        by_id = {trial.trial_id: trial for trial in trials}  # a seed may have been given twice
+        new = [trial for trial_id, trial in by_id.items() if trial_id not in self._confirming]
         self._confirming |= {trial.trial_id: trial for trial in new}
         self._look_up(new)
-        missing = [trial for trial in new if not self.is_done(trial)]
-        self._queue.extend(missing)
-        return missing
+        self._queue.extend(trial for trial in new if not self.is_done(trial))
+        return list(by_id.values())
 
     def _look_up(self, trials: Iterable[Trial]) -> None:
         for trial in trials:
@@ -149,7 +173,7 @@ class Agenda:
         elif kind == "trial_ended" and event["phase"] == "explore":
             self._replay_end(event)
         elif kind == "confirming" and event.get("given"):
-            self._given += [cell for cell in event["cells"] if self._is_ours(cell)]
+            self._give([cell for cell in event["cells"] if self._is_ours(cell)])
         elif kind == "extended":
             self._extra_seeds.append((event["level"], event["seeds"]))
 

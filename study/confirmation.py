@@ -54,7 +54,9 @@ def confirmation_trials(
         cells: what to confirm.
         extra_seeds: scientific level -> further seeds, as `extend` added them.
     """
-    seeds = list(spec.confirm.seeds) if spec.confirm else []
+    if not spec.confirm:
+        return []
+    seeds = spec.confirm.seeds
     wanted = [(cell, [*seeds, *_further(spec, cell, extra_seeds)]) for cell in cells]
     longest = max((len(each) for _, each in wanted), default=0)
     return [

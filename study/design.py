@@ -105,6 +105,14 @@ def make_trial(spec: StudySpec, fingerprint: str, cell: Cell, seed: int, phase: 
     return Trial(trial_id(config, fingerprint), dict(cell), config, phase, group)
 
 
+def initial_weights(spec: StudySpec) -> list[TrainConfig]:
+    """A config for each encoder and each initial weights that a trial of the study may have."""
+    factors = {name: _extremes(each) for name, each in spec.parameters.items()}
+    choices = {name: values for name, values in factors.items() if name in ("encoder", "weights")}
+    first = {name: values[0] for name, values in factors.items()}
+    return [make_config(spec, {**first, **choice}, seed=0) for choice in _product(choices)]
+
+
 def longest_training(spec: StudySpec) -> int:
     """Epochs of the study's longest trial."""
     parameter = spec.parameters.get("epochs")

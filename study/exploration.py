@@ -126,9 +126,17 @@ class Exploration:
     def __contains__(self, trial_id: str) -> bool:
         return trial_id in self._by_trial
 
-    def open_trials(self) -> list[Trial]:
-        """Known trials without an outcome, in the order to run them."""
-        return [trial for trial in self._queue if self._is_open(trial)]
+    def drop_surplus(self) -> None:
+        """Forgets proposals beyond `trials_per_level`, which may have been lowered, of which no trial has ended."""
+        most = self.spec.search.trials_per_level
+        for each in self._levels:
+            surplus = [p for p in each.proposals[most:] if not p.outcomes] if most is not None else []
+            for proposal in surplus:
+                each.proposals.remove(proposal)
+                self.proposals.remove(proposal)
+                for trial in proposal.trials:
+                    del self._by_trial[trial.trial_id]
+                    self._queue.remove(trial)
 
     def next_trial(self) -> Trial | None:
         """The next trial to start. None: nothing is left to start."""

@@ -103,10 +103,11 @@ def make_plan(
     """
     spec = agenda.spec
     known = {phase: [trial for trial in agenda.trials if trial.phase == phase] for phase in PHASES}
-    to_come = {"explore": _to_propose(agenda), "confirm": _to_confirm(agenda, known["confirm"])}
+    to_come = {"explore": _to_propose(agenda), "confirm": _to_confirm(agenda)}
     seeds = {"explore": list(spec.search.seeds), "confirm": list(spec.confirm.seeds) if spec.confirm else []}
     factor, basis = _correction(agenda.trials, num_images, measured_s)
-    configs = {phase: [t.config for t in known[phase] if not agenda.is_done(t)] + to_come[phase] for phase in PHASES}
+    missing = agenda.missing
+    configs = {phase: [t.config for t in missing if t.phase == phase] + to_come[phase] for phase in PHASES}
     times = [factor * estimate_s(config, num_images) for phase in PHASES for config in configs[phase]]
     return Plan(
         study=spec.study,
@@ -133,9 +134,9 @@ def _to_propose(agenda: Agenda) -> list[TrainConfig]:
     return [middles[i % len(middles)] for i in range(num_trials)]
 
 
-def _to_confirm(agenda: Agenda, known: list[Trial]) -> list[TrainConfig]:
+def _to_confirm(agenda: Agenda) -> list[TrainConfig]:
     """Stand-ins for the confirmation of winners that are not known yet: one at each scientific level."""
-    if known or not agenda.spec.confirm or not agenda.confirms_winners:
+    if not agenda.spec.confirm or not agenda.are_winners_to_come:
         return []
     cells = _middles(agenda.spec)
     return [

@@ -61,7 +61,7 @@ def test_what_cannot_be_extended_says_why(tmp_path: Path, spec: StudySpec, make_
         undecided_levels(spec, 0)
     with pytest.raises(InputError, match=r"has no confirm section to extend"):
         undecided_levels(make_spec(tmp_path / "storage"), 2)
-    with pytest.raises(InputError, match=r"2 trials are still to run"):
+    with pytest.raises(InputError, match=r"2 trials are still to run; canopoint run continues them, then extend"):
         undecided_levels(make_spec(tmp_path / "storage", confirm={"seeds": [100, 101]}), 2)
     (spec.folder / "analysis" / "findings.json").write_text('{"factors": [{"name": 1}]}')
     with pytest.raises(InputError, match=r"findings.json: damaged"):

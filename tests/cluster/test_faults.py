@@ -131,7 +131,7 @@ def test_a_failing_trial_is_counted_and_named_and_the_others_end(make_copy: Call
     assert driver.popen.returncode == 3, said
     assert f"failed: {bad.name}: " in said
     assert "holds a trial with other settings" in said
-    assert "1 trials are still to run" in said
+    assert "still to run: 1" in said
     assert read_result(work.trial_folder(good))
     assert not read_rows(work.trial_folder(bad))
 

@@ -24,7 +24,7 @@ def event(kind: str, at: float, **fields: Any) -> dict[str, Any]:
 
 
 def test_without_a_budget_nothing_is_reached() -> None:
-    limits = Limits(make_study(), trials=10**6, wall_s=1e9, trial_s=1e9)
+    limits = Limits(make_study(), {"a", "b"}, wall_s=1e9, trial_s=1e9)
     assert limits.allows_another_trial
     assert limits.reached() == ""
 
@@ -32,24 +32,36 @@ def test_without_a_budget_nothing_is_reached() -> None:
 def test_earlier_sessions_count_the_killed_ones_to_their_last_event() -> None:
     events = [
         event("session_started", 1000.0),
-        event("trial_ended", 1050.0, time_s=40.0),
+        event("trial_ended", 1050.0, trial_id="a", time_s=40.0),
         event("session_ended", 1060.0),
         event("session_started", 5000.0),
         event("trial_started", 5010.0),  # killed after it
         event("session_started", 9000.0),
-        event("trial_ended", 9100.0, time_s=80.0),
+        event("trial_ended", 9100.0, trial_id="b", time_s=80.0),
     ]
     limits = limits_so_far(make_study(), events)
-    assert (limits.trials, limits.trial_s, limits.wall_s) == (2, 120.0, 60.0 + 10.0 + 100.0)
+    assert (limits.trained, limits.trial_s, limits.wall_s) == ({"a", "b"}, 120.0, 60.0 + 10.0 + 100.0)
     assert limits.gpu_hours == pytest.approx(120 * 0.5 / 3600)
+    assert limits_so_far(make_study(), events, trial_s=500.0).trial_s == 500.0  # one was killed on its way
+
+
+def test_a_trial_that_failed_and_went_on_is_counted_once() -> None:
+    events = [
+        event("session_started", 0.0),
+        event("trial_ended", 100.0, trial_id="a", time_s=60.0),
+        event("trial_ended", 200.0, trial_id="a", time_s=90.0),
+    ]
+    limits = limits_so_far(make_study(), events)
+    assert (limits.trained, limits.trial_s) == ({"a"}, 90.0)
 
 
 def test_a_budget_of_trials_counts_those_that_were_started_and_lets_them_end() -> None:
-    limits = Limits(make_study(budget={"trials": 2}), trials=1)
+    limits = Limits(make_study(budget={"trials": 2}), {"x"})
     assert limits.allows_another_trial
     limits.trial_started("a")
     assert not limits.allows_another_trial
     assert limits.reached() == ""
+    assert limits.exhausted() == "budget.trials: 2 used up"
 
 
 def test_a_budget_of_hours_ends_the_run() -> None:

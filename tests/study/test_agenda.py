@@ -279,3 +279,71 @@ def test_the_winner_is_the_best_mean_over_seeds_and_not_the_luckiest_trial() -> 
 
     ran = Driver(make_study(**GRID), Disk()).run(outcome_of=rate)
     assert {trial.config.learning_rate for trial in ran if trial.phase == "confirm"} == {1e-4}
+
+
+def test_cells_given_twice_are_run_once() -> None:
+    disk, spec = Disk(), make_study(**GRID)
+    driver = Driver(spec, disk)
+    cell = {"points_per_image": 50, "learning_rate": 1e-2}
+    driver.agenda.confirm_alone([cell, cell])
+    assert len(driver.run()) == 2
+    again = Driver(spec, disk, driver.events)
+    again.agenda.confirm_alone([cell])
+    assert again.run() == []
+    rest = names(Driver(spec, disk, again.events).run())
+    assert len(rest) == len(set(rest)) == 8 + 4
+
+
+def test_an_interrupted_confirmation_of_given_cells_goes_on_by_the_same_command() -> None:
+    disk, spec = Disk(), make_study(**GRID)
+    first = Driver(spec, disk)
+    cell = {"points_per_image": 50, "learning_rate": 1e-3}
+    first.agenda.confirm_alone([cell])
+    first.run(most=1)
+    again = Driver(spec, disk, first.events)
+    again.agenda.confirm_alone([cell])
+    assert [trial.config.seed for trial in again.run()] == [101]
+    assert again.agenda.missing == []  # exploration is none of its business
+
+
+def test_seeds_added_by_extending_may_be_written_into_the_file_later() -> None:
+    disk, spec = Disk(), make_study(**GRID)
+    driver = Driver(spec, disk)
+    driver.run()
+    more = Driver(spec, disk, driver.events)
+    more.agenda.extend([{"points_per_image": 50}], [102])
+    more.run()
+    written = make_study(**GRID, confirm={"seeds": [100, 101, 102]})
+    rest = names(Driver(written, disk, more.events).run())
+    assert rest == ["points_per_image=5 learning_rate=0.001 seed=102"]
+
+
+def test_an_extension_holds_for_given_cells_at_once() -> None:
+    disk, spec = Disk(), make_study(**GRID)
+    driver = Driver(spec, disk)
+    driver.agenda.confirm_alone([{"points_per_image": 50, "learning_rate": 1e-2}])
+    driver.run()
+    Driver(spec, disk, driver.events).run()
+    more = Driver(spec, disk, driver.events)
+    more.agenda.extend([{"points_per_image": 50}], [102])
+    assert len(more.run()) == 2  # the winner's and the given one's
+    assert Driver(spec, disk, more.events).run() == []
+
+
+def test_fewer_trials_per_level_leave_out_what_was_not_begun() -> None:
+    disk = Disk()
+    first = Driver(make_study(), disk)
+    first.run(at_once=6, most=1)
+    fewer = Driver(make_study(search={**STUDY["search"], "trials_per_level": 2}), disk, first.events)
+    explored = [trial for trial in fewer.run() if trial.phase == "explore"]
+    assert len(explored) == 4 - 1
+
+
+def test_without_a_confirm_section_nothing_opens_the_test_split() -> None:
+    disk, spec = Disk(), make_study(**GRID)
+    driver = Driver(spec, disk)
+    driver.run()
+    driver.agenda.extend([{"points_per_image": 50}], [102])
+    unconfirmed = Driver(make_study(**GRID, confirm=None), disk, driver.events)
+    assert {trial.phase for trial in unconfirmed.agenda.trials} == {"explore"}
+    assert unconfirmed.run() == []
