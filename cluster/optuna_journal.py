@@ -96,9 +96,6 @@ class OptunaJournal:
         """The journal as it is, where it can be continued; one that is damaged or of something else is set aside."""
         if not self._path.exists():
             return None
-        if not self._path.stat().st_size:
-            set_aside(self._path, "it is empty")
-            return None
         try:
             found = self._read()
             is_outdated = found.is_outdated(wanted)
