@@ -14,6 +14,7 @@ more than one epoch. Writes build/chaos.json; ends with 1 where something is wro
 
 import argparse
 import json
+import os
 import random
 import secrets
 import shutil
@@ -27,46 +28,67 @@ from pathlib import Path
 from typing import Self
 
 from bench.chaos_cluster import ray_startup_s
-from bench.chaos_driver import run_undisturbed
+from bench.chaos_driver import RunFailedError, run_undisturbed
 from bench.chaos_kinds import KINDS, Round
 from bench.chaos_report import Tally, table
 from bench.chaos_study import Scale, StudyCopy
 from bench.chaos_verdict import count_reruns, judge
+from bench.processes import TimeUpError, descendants, kill_trees, process
 
 RESULTS = Path("build/chaos.json")
 MAX_STUDIES = 100
-INTERRUPTED = 130
+CLEAN, WRONG, INTERRUPTED = 0, 1, 130
 
 
 def main(argv: list[str] | None = None) -> int:
     """Disturbs the study in every way asked for; returns the exit code."""
     arguments = _parser().parse_args(argv)
     counts = {kind: getattr(arguments, kind) for kind in KINDS if getattr(arguments, kind)}
-    signal.signal(signal.SIGTERM, _interrupt)  # as Ctrl-C: everything that was started is ended on the way out
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     # Ray's sockets may have 107 characters in all, and the driver must find the folder short enough, too.
     scratch = Path(tempfile.mkdtemp(prefix="ch-"))
+    exit_code = _run(scratch, arguments.seed, counts)
+    if exit_code != WRONG:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return exit_code
+
+
+def _run(scratch: Path, seed: int, counts: Mapping[str, int]) -> int:
     try:
-        is_clean = disturb_all(scratch, arguments.seed, counts)
+        return CLEAN if disturb_all(scratch, seed, counts) else WRONG
+    except (RunFailedError, TimeUpError) as error:
+        say(f"WRONG: {error}")
+        return WRONG
     except KeyboardInterrupt:
-        say("interrupted; nothing runs on")
-        shutil.rmtree(scratch, ignore_errors=True)
+        say("interrupted; nothing that was started here runs on")
         return INTERRUPTED
-    if is_clean:
-        shutil.rmtree(scratch, ignore_errors=True)
-    return 0 if is_clean else 1
+    finally:
+        own = process(os.getpid())
+        kill_trees(descendants(own) if own else [])  # nothing, unless the interrupt came in between
 
 
 def disturb_all(scratch: Path, seed: int, counts: Mapping[str, int]) -> bool:
     """Runs all kinds, writes and prints the figures; returns whether everything came out as it should."""
     say(f"seed {seed}")
     chaos = Chaos.begin(scratch, seed, Scale())
-    tallies = {kind: chaos.disturb(kind, count) for kind, count in counts.items()}
-    described = {kind: tally.describe() for kind, tally in tallies.items()}
-    is_clean = all(tally.is_clean for tally in tallies.values())
+    tallies: dict[str, Tally] = {}
+    for kind, count in counts.items():
+        tallies[kind] = chaos.disturb(kind, count)
+        write_results(seed, tallies)
+    print(table({kind: tally.describe() for kind, tally in tallies.items()}), flush=True)
+    return all(tally.is_clean for tally in tallies.values())
+
+
+def write_results(seed: int, tallies: Mapping[str, Tally]) -> None:
+    """Writes what is known by now."""
+    results = {
+        "seed": seed,
+        "clean": all(tally.is_clean for tally in tallies.values()),
+        "kinds": {kind: tally.describe() for kind, tally in tallies.items()},
+    }
     RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps({"seed": seed, "clean": is_clean, "kinds": described}, indent=2) + "\n")
-    print(table(described), flush=True)
-    return is_clean
+    RESULTS.write_text(json.dumps(results, indent=2, allow_nan=False) + "\n")
 
 
 @dataclass(frozen=True)
@@ -105,13 +127,20 @@ class Chaos:
             RunFailedError: a run did not end well.
             TimeUpError: nothing happened for too long.
         """
-        tally = Tally(ray_startup_s(self.scratch / "bare", self.environment))
-        say(f"{kind}: {count} kills; Ray alone starts in {tally.ray_startup_s:.1f} s")
+        tally = Tally()
+        say(f"{kind}: {count} kills")
+        self._start_ray_alone(tally)
         for number in range(1, MAX_STUDIES + 1):
-            if len(tally.kills) == count:
-                return tally
             self._run_one(kind, number, count - len(tally.kills), tally)
-        raise RuntimeError(f"{kind}: {MAX_STUDIES} studies were at their end before {count} kills fell into them")
+            if len(tally.kills) == count:
+                self._start_ray_alone(tally)
+                return tally
+        raise RunFailedError(f"{kind}: {MAX_STUDIES} studies were at their end before {count} kills fell into them")
+
+    def _start_ray_alone(self, tally: Tally) -> None:
+        """Measures what recovery is compared with, on a machine as busy as it is now."""
+        tally.ray_startups_s.append(ray_startup_s(self.scratch / "bare", self.environment))
+        say(f"Ray alone starts in {tally.ray_startups_s[-1]:.1f} s")
 
     def _run_one(self, kind: str, number: int, most: int, tally: Tally) -> None:
         """Runs the study from nothing to its end and judges it; its files go unless something is wrong."""
@@ -138,13 +167,23 @@ def _under(title: str) -> Callable[[str], None]:
 
 
 def _interrupt(*_: object) -> None:
+    """Ends all that was started, on the way out; a second signal does not cut that short, as it has an end itself."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise ValueError(f"a number of kills, got {number}")
+    return number
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench.chaos", description="Kills a study at random moments.")
     for kind, disturb in KINDS.items():
-        parser.add_argument(f"--{kind}", type=int, default=0, metavar="N", help=disturb.__doc__)
+        parser.add_argument(f"--{kind}", type=_count, default=0, metavar="N", help=disturb.__doc__)
     parser.add_argument("--seed", type=int, default=secrets.randbelow(10**6), help="of the moments (a new one)")
     return parser
 

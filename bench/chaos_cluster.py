@@ -6,6 +6,7 @@ ports, own folders, and only processes that were started here are ended.
 
 import os
 import secrets
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -49,7 +50,8 @@ class TwoNodes:
     def start(self) -> None:
         """Starts the head, then the second node."""
         self._folder.mkdir()
-        self._ray_start("--head", "--port=0", "--include-dashboard=false", f"--temp-dir={self._folder}")
+        ports = ("--port=0", f"--ray-client-server-port={_free_port()}")  # its default is every other Ray's, too
+        self._ray_start("--head", *ports, "--include-dashboard=false", f"--temp-dir={self._folder}")
         self._wait_until_up()
         self.add_node()
         self._wait_until_up()
@@ -89,6 +91,12 @@ class TwoNodes:
         kill_trees(found for each in started if (found := process(each.pid)))
         for each in started:
             each.wait()
+
+
+def _free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
 
 
 @contextmanager

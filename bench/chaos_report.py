@@ -16,12 +16,12 @@ class Tally:
     """One kind of kill.
 
     Attributes:
-        ray_startup_s: of a bare Ray, just before.
+        ray_startups_s: of a bare Ray, before the first kill and after the last.
         kills: one after the other.
         studies: how each run of the study came out, with what was trained twice.
     """
 
-    ray_startup_s: float
+    ray_startups_s: list[float] = field(default_factory=list)
     kills: list[Kill] = field(default_factory=list)
     studies: list[tuple[Verdict, Reruns]] = field(default_factory=list)
 
@@ -52,7 +52,7 @@ class Tally:
             "recoveries": len(recoveries),
             "recovery_median_s": statistics.median(recoveries) if recoveries else None,
             "recovery_max_s": max(recoveries, default=None),
-            "ray_startup_s": self.ray_startup_s,
+            "ray_startup_s": statistics.mean(self.ray_startups_s),
             "exits_with_3": sum(kill.exit_code == 3 for kill in asked),
             "longest_exit_s": max((kill.took_s or 0.0 for kill in asked), default=None),
             "left_behind": sum(kill.left_behind for kill in self.kills),

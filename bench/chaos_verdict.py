@@ -3,11 +3,12 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
-from analysis.wandb_runs import read_runs
+from analysis.wandb_runs import WandbRun, read_runs
 from bench.chaos_study import Standing, StudyCopy
 from study.ledger import read_ledger
-from trainable.trial_files import read_attempts, read_rows
+from trainable.trial_files import Row, read_attempts, read_rows
 
 
 @dataclass(frozen=True)
@@ -99,11 +100,16 @@ def _lost(copy: StudyCopy, standing: Standing, moment: float) -> int | None:
 def _whole_wandb_runs(copy: StudyCopy) -> set[str]:
     """Trials whose W&B run has ended well and holds the rows on disk."""
     runs = {_trial_of(run.run_id): run for run in read_runs(copy.study_folder / "wandb")}
-    return {
-        trial_id
-        for trial_id, run in runs.items()
-        if not run.problems and run.exit_code == 0 and run.history == read_rows(copy.study_folder / "trials" / trial_id)
-    }
+    return {trial_id for trial_id, run in runs.items() if _is_whole(run, copy.study_folder / "trials" / trial_id)}
+
+
+def _is_whole(run: WandbRun, folder: Path) -> bool:
+    return run.exit_code == 0 and not run.problems and _timeless(run.history) == _timeless(read_rows(folder))
+
+
+def _timeless(rows: Iterable[Row]) -> list[Row]:
+    """The rows without wall-clock times: of an epoch that was trained twice W&B may show the first time's."""
+    return [{name: value for name, value in row.items() if not name.startswith("time/")} for row in rows]
 
 
 def _trial_of(run_name: str) -> str:

@@ -1,6 +1,6 @@
 """`make bench`: ours against the notebook's algorithm, alternately in one run; medians and ratios.
 
-    python -m bench.run                 everything, some ten minutes
+    python -m bench.run                 everything, some fifteen minutes
     python -m bench.run loss metrics    these groups alone; their lines in build/bench.json are replaced
 
 Writes build/bench.json. The machines are shared and noisy: quote ratios, not times. On a GPU: `python -m bench.gpu`.
