@@ -66,7 +66,9 @@ class Reporter(tune.Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         """A trial has failed for good."""
-        self.session.failed(self._ours(trial), failure_reason(trial.get_error()))
+        # Tune's own reader looks into its storage, where the file comes only with the state that is never written here.
+        text = Path(trial.error_file).read_text() if trial.error_file else ""
+        self.session.failed(self._ours(trial), failure_reason(text))
 
     def on_step_end(self, iteration: int, trials: list[Any], **_: Any) -> None:
         """Ten times a second or more: the place to end the run, as nothing is half done here."""
@@ -132,7 +134,7 @@ def trial_settings(session: Session, trial: Trial, stores: dict[int, Path]) -> d
     }
 
 
-def failure_reason(error: BaseException | None) -> str:
+def failure_reason(text: str) -> str:
     """The last line of an error, which names it; the lines before it are Ray's way to it."""
-    lines = str(error).strip().splitlines()
-    return lines[-1] if lines else repr(error)
+    lines = text.strip().splitlines()
+    return lines[-1] if lines else "no reason is known"

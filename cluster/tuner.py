@@ -343,7 +343,8 @@ def _check_login(spec: StudySpec) -> None:
 
 
 def _fetch_weights(spec: StudySpec) -> None:
-    from trainable.encoders import fetch_weights  # imports torch, which takes seconds
-
     for config in initial_weights(spec):
-        fetch_weights(config)
+        if config.weights != "none":
+            from trainable.encoders import fetch_weights  # imports torch, which takes seconds
+
+            fetch_weights(config)

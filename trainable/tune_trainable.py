@@ -7,8 +7,6 @@ from typing import Any
 from ray import tune
 
 from trainable.config import TrainConfig, from_mapping
-from trainable.store import open_store
-from trainable.trial import run_trial
 from trainable.trial_files import Row
 
 
@@ -22,6 +20,10 @@ class Trainable(tune.Trainable):
 
     def setup(self, config: dict[str, Any]) -> None:
         """Prepares the trial; training starts with the first step."""
+        # Imported here, in the worker: a driver names this class and never trains, and torch takes seconds.
+        from trainable.store import open_store
+        from trainable.trial import run_trial
+
         trial = config["trial"]
         settings = from_mapping(TrainConfig, trial["training"], "training")
         self.rows: Iterator[Row] = run_trial(settings, open_store(Path(trial["store"])), Path(trial["folder"]))
