@@ -48,6 +48,12 @@ def chaos(scratch: Path) -> Chaos:
     return Chaos.begin(scratch, seed=1, scale=SCALE)
 
 
+@pytest.fixture(scope="module")
+def environment(scratch: Path) -> dict[str, str]:
+    """What a killed driver leaves of Ray goes with the scratch folder."""
+    return {"TMPDIR": str(scratch)}
+
+
 @pytest.fixture
 def make_copy(scratch: Path) -> Iterator[Callable[..., StudyCopy]]:
     """The study of two trials, with other sections; gone at the end of the test."""
@@ -83,10 +89,10 @@ def test_the_same_study_gives_the_same_results_again_and_with_one_trial_at_a_tim
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_driver_in_time_and_it_says_how_to_go_on(
-    make_copy: Callable[..., StudyCopy], number: signal.Signals
+    make_copy: Callable[..., StudyCopy], environment: dict[str, str], number: signal.Signals
 ) -> None:
     copy = make_copy(number.name, **Scale(num_seeds=1, epochs=1000).study())
-    with Driver(copy, {}) as driver:
+    with Driver(copy, environment) as driver:
         wait_for(lambda: any(each.rows >= 2 for each in copy.unfinished()) or driver.has_ended, WAIT_S, "two epochs")
         ending = driver.end(number, 2 * ANSWER_S)
     said = copy.log.read_text()
@@ -98,16 +104,16 @@ def test_a_signal_ends_the_driver_in_time_and_it_says_how_to_go_on(
 
 
 def test_a_search_makes_the_same_proposals_again_and_also_where_it_was_killed(
-    make_copy: Callable[..., StudyCopy],
+    make_copy: Callable[..., StudyCopy], environment: dict[str, str]
 ) -> None:
     first, second, killed = (make_copy(name, **SEARCH) for name in ("search", "search-again", "search-killed"))
     for copy in (first, second):
-        run_undisturbed(copy, {})
-    with Driver(killed, {}) as driver:
+        run_undisturbed(copy, environment)
+    with Driver(killed, environment) as driver:
         wait_for(lambda: len(killed.hashes()) >= 8 or driver.has_ended, WAIT_S, "eight trials")
         driver.kill()
     assert 8 <= len(killed.hashes()) < 13
-    run_undisturbed(killed, {})
+    run_undisturbed(killed, environment)
     assert len(_proposals(first)) == 13
     assert _proposals(first) == _proposals(second) == _proposals(killed)
 
@@ -119,14 +125,16 @@ def _proposals(copy: StudyCopy) -> list[tuple[dict[str, Any], list[str]]]:
     return [(event["setting"], [hashes[each] for each in event["trials"]]) for event in proposed]
 
 
-def test_a_failing_trial_is_counted_and_named_and_the_others_end(make_copy: Callable[..., StudyCopy]) -> None:
+def test_a_failing_trial_is_counted_and_named_and_the_others_end(
+    make_copy: Callable[..., StudyCopy], environment: dict[str, str]
+) -> None:
     """A trial whose folder holds another trial's config refuses to train, however often it is tried."""
     copy = make_copy("failing", failures={"retries": 2})
     work = _work(copy)
     good, bad = work.agenda.trials
     work.trial_folder(bad).mkdir(parents=True)
     write_sealed(work.trial_folder(bad) / "config.json", {"training": {}})
-    with Driver(copy, {}) as driver:
+    with Driver(copy, environment) as driver:
         driver.wait(WAIT_S)
     said = copy.log.read_text()
     assert driver.popen.returncode == 3, said
