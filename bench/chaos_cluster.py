@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from bench.processes import Process, descendants, kill_trees, process, wait_for
 
@@ -27,12 +28,25 @@ class TwoNodes:
 
     Attributes:
         environment: what a driver needs to be let in.
-        address: where it finds the head.
+        jobs_url: of the Jobs API, where there is one.
+        address: where a driver finds the head.
     """
 
-    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, folder: Path, environment: Mapping[str, str], *, has_jobs_api: bool = False, num_gpus: int = 0
+    ) -> None:
+        """Starts nothing yet.
+
+        Args:
+            folder: Ray's own, new; its path is short, as those of sockets must be.
+            environment: of Ray's processes and of drivers; a token is added.
+            has_jobs_api: whether the head has a dashboard, and with it the Jobs API. Jobs start with this Python.
+            num_gpus: that each node claims to have; Ray believes it.
+        """
         token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
         self.environment = {**environment, **token, "RAY_USAGE_STATS_ENABLED": "0"}
+        self.jobs_url = f"http://127.0.0.1:{_free_port()}" if has_jobs_api else ""
+        self._num_gpus = num_gpus
         self._folder = folder
         self._started: list[subprocess.Popen[bytes]] = []
 
@@ -51,7 +65,10 @@ class TwoNodes:
         """Starts the head, then the second node."""
         self._folder.mkdir()
         ports = ("--port=0", f"--ray-client-server-port={_free_port()}")  # its default is every other Ray's, too
-        self._ray_start("--head", *ports, "--include-dashboard=false", f"--temp-dir={self._folder}")
+        dashboard = [f"--include-dashboard={'true' if self.jobs_url else 'false'}", "--dashboard-host=127.0.0.1"]
+        if self.jobs_url:
+            dashboard.append(f"--dashboard-port={self.jobs_url.rpartition(':')[2]}")
+        self._ray_start("--head", *ports, *dashboard, f"--temp-dir={self._folder}")
         self._wait_until_up()
         self.add_node()
         self._wait_until_up()
@@ -77,9 +94,10 @@ class TwoNodes:
         wait_for(lambda: self._log.read_text().count(UP) == len(self._started), UP_WITHIN_S, f"Ray; see {self._log}")
 
     def _ray_start(self, *arguments: str) -> "subprocess.Popen[bytes]":
-        command = [str(Path(sys.executable).parent / "ray"), "start", "--block", "--num-cpus=1", *arguments]
-        command.append(f"--object-store-memory={STORE_BYTES}")
-        environment = {**os.environ, **self.environment}
+        own = Path(sys.executable).parent
+        command = [str(own / "ray"), "start", "--block", "--num-cpus=1", f"--num-gpus={self._num_gpus}", *arguments]
+        command += [f"--object-store-memory={STORE_BYTES}", f"--dashboard-agent-listen-port={_free_port()}"]
+        environment = {**os.environ, "PATH": f"{own}{os.pathsep}{os.environ['PATH']}", **self.environment}
         with self._log.open("a") as log:
             started = subprocess.Popen(
                 command, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
@@ -100,9 +118,9 @@ def _free_port() -> int:
 
 
 @contextmanager
-def two_nodes(folder: Path, environment: Mapping[str, str]) -> Iterator[TwoNodes]:
-    """A cluster of two raylets, gone at the end of the block."""
-    cluster = TwoNodes(folder, environment)
+def two_nodes(folder: Path, environment: Mapping[str, str], **options: Any) -> Iterator[TwoNodes]:
+    """A cluster of two raylets, gone at the end of the block; options are those of `TwoNodes`."""
+    cluster = TwoNodes(folder, environment, **options)
     try:
         cluster.start()
         yield cluster
