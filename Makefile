@@ -23,7 +23,7 @@ demo: $(INSTALLED)
 	@$(BIN)/canopoint run $(if $(DATA),demo_images --set 'data.root="$(DATA)"' --set 'study="demo-$(NAME)"',demo)
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -m "not slow and not cluster"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not cluster"
 
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m "slow or cluster"
