@@ -15,7 +15,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from cluster.commands import ADDRESS_HELP, add_commands, add_study
 from trainable.config import InputError, SyntheticConfig, TrainConfig, from_mapping
+from trainable.storage_url import is_url
 
 COMPLETE, BAD_INPUT, INCOMPLETE = 0, 2, 3
 DISK_TROUBLES = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
@@ -108,20 +110,34 @@ def extend(arguments: argparse.Namespace) -> int:
 
 
 def status(arguments: argparse.Namespace) -> int:
-    """Show how a study stands, also while it runs; reads its files alone."""
+    """Show how a study stands, also while it runs, by its files alone; or how a cluster's job stands."""
+    is_here = is_url(arguments.study) or Path(arguments.study).exists()
+    if arguments.address or (not is_here and _names_cluster()):
+        from cluster.jobs import describe_job, job_text
+
+        job = describe_job(arguments.study, arguments.address)
+        _say(json.dumps(job, indent=2) if arguments.format == "json" else job_text(job))
+        return COMPLETE
+    from cluster.remote_study import local_folder
     from cluster.status import describe_status, read_status, status_text
 
-    found = read_status(arguments.study_folder)
+    found = read_status(local_folder(arguments.study))
     _say(json.dumps(describe_status(found), indent=2) if arguments.format == "json" else status_text(found))
     return COMPLETE
 
 
+def _names_cluster() -> bool:
+    """Whether the environment names a cluster, as users of `ray job` have it."""
+    return bool(os.environ.get("RAY_API_SERVER_ADDRESS") or os.environ.get("RAY_ADDRESS"))
+
+
 def _run(arguments: argparse.Namespace, **wishes: Any) -> int:
+    from cluster.head import driver_address
     from cluster.tuner import Wishes, run_study
     from study.design import open_study
 
     spec = open_study(arguments.study, arguments.set)
-    wanted = Wishes(address=arguments.address, accept_changes=arguments.accept_changes, **wishes)
+    wanted = Wishes(address=driver_address(arguments.address), accept_changes=arguments.accept_changes, **wishes)
     outcome = run_study(spec, _say, wanted)
     lines = {
         "failed": outcome.failures,
@@ -149,7 +165,9 @@ def _run(arguments: argparse.Namespace, **wishes: Any) -> int:
 
 def analyze(arguments: argparse.Namespace) -> int:
     """Turn a study's W&B runs into findings, a report and the best configuration."""
-    _show_findings(arguments.study_folder, as_json=arguments.format == "json")
+    from cluster.remote_study import local_folder
+
+    _show_findings(local_folder(arguments.study), as_json=arguments.format == "json")
     return COMPLETE
 
 
@@ -242,26 +260,15 @@ def _parser() -> argparse.ArgumentParser:
 
     command(init).add_argument("name", nargs="?", default="demo", help="a study of the catalog")
     for function in (validate, plan, run, confirm, extend):
-        added = command(function)
-        added.add_argument("study", help="a study file, or the name of one in the catalog")
-        added.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as in training.epochs=2")
-        if function is plan:
-            added.add_argument("--format", choices=("table", "json"), default="table")
-        if function in (run, confirm, extend):
-            added.add_argument("--address", help="of a running Ray cluster to join (one of our own)")
-            added.add_argument(
-                "--accept-changes", action="store_true", help="go on although data or trainer are not as they were"
-            )
-        if function is confirm:
-            cell = "as in '{points_per_image: 50, learning_rate: 1e-3}'; repeat for more"
-            added.add_argument("--cell", action="append", default=[], metavar="LEVELS", help=cell)
-        if function is extend:
-            added.add_argument("--undecided", action="store_true", required=True, help="where the findings say so")
-            added.add_argument("--seeds", type=int, default=3, help="how many seeds to add (3)")
+        _add_study_options(command(function), function)
     for function in (status, analyze):
         added = command(function)
-        added.add_argument("study_folder", type=Path, help="the study's folder, as in studies/demo")
+        where = "the study's folder or URL, as in studies/demo or s3://bucket/studies/demo"
+        added.add_argument("study", help=f"{where}; or a job" if function is status else where)
         added.add_argument("--format", choices=("table", "json"), default="table")
+        if function is status:
+            added.add_argument("--address", help=ADDRESS_HELP)
+    add_commands(command, commands)
     added = command(train)
     added.add_argument("file", type=Path, help="a training file, as in studies/demo/analysis/best.yaml")
     added.add_argument("--out", type=Path, default=Path("trained"), help="folder for the trained models")
@@ -280,6 +287,25 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("--out", type=Path, default=Path("predicted"), help="folder for the masks")
     added.add_argument("--overlap", type=int, default=None, help="pixels that tiles share (a quarter of a tile)")
     return parser
+
+
+def _add_study_options(added: argparse.ArgumentParser, function: Callable[[argparse.Namespace], int]) -> None:
+    """Flags of the commands that take a study file."""
+    add_study(added)
+    if function is plan:
+        added.add_argument("--format", choices=("table", "json"), default="table")
+    if function in (run, confirm, extend):
+        joined = "HOST:PORT of a running Ray's head to join, or local (RAY_ADDRESS, or a Ray of our own)"
+        added.add_argument("--address", help=joined)
+        added.add_argument(
+            "--accept-changes", action="store_true", help="go on although data or trainer are not as they were"
+        )
+    if function is confirm:
+        cell = "as in '{points_per_image: 50, learning_rate: 1e-3}'; repeat for more"
+        added.add_argument("--cell", action="append", default=[], metavar="LEVELS", help=cell)
+    if function is extend:
+        added.add_argument("--undecided", action="store_true", required=True, help="where the findings say so")
+        added.add_argument("--seeds", type=int, default=3, help="how many seeds to add (3)")
 
 
 def _say_warnings_once() -> None:

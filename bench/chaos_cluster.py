@@ -1,4 +1,4 @@
-"""Ray clusters of our own: two raylets on this machine, one of which can be lost, and the start-up time of a bare one.
+"""Ray clusters of our own: a head and a second node that can be lost, and the start-up time of a bare Ray.
 
 A cluster asks for a token that no other knows, as Ray listens on all interfaces. Nobody else's Ray is touched: own
 ports, own folders, and only processes that were started here are ended.
@@ -14,13 +14,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from bench.hosts import LOOPBACK, Host
 from bench.processes import Process, descendants, kill_trees, process, wait_for
 
 ROOT = Path(__file__).resolve().parent.parent
 UP_WITHIN_S = 120.0
 UP = "Ray runtime started."
 STORE_BYTES = 128 * 2**20
-OTHER_HOST = "127.0.0.2"  # else a driver could attach itself to the raylet that is lost
 
 
 class TwoNodes:
@@ -30,30 +30,46 @@ class TwoNodes:
         environment: what a driver needs to be let in.
         jobs_url: of the Jobs API, where there is one.
         address: where a driver finds the head.
+        folder: Ray's own.
     """
 
     def __init__(
-        self, folder: Path, environment: Mapping[str, str], *, has_jobs_api: bool = False, num_gpus: int = 0
+        self,
+        folder: Path,
+        environment: Mapping[str, str],
+        *,
+        has_jobs_api: bool = False,
+        num_cpus: int = 1,
+        num_gpus: int = 0,
+        hosts: tuple[Host, Host] = LOOPBACK,
     ) -> None:
         """Starts nothing yet.
 
         Args:
             folder: Ray's own, new; its path is short, as those of sockets must be.
-            environment: of Ray's processes and of drivers; a token is added.
+            environment: of Ray's processes and of drivers; a token is added where it says nothing of one.
             has_jobs_api: whether the head has a dashboard, and with it the Jobs API. Jobs start with this Python.
+            num_cpus: that each node has.
             num_gpus: that each node claims to have; Ray believes it.
+            hosts: of the head and of the second node.
         """
         token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-        self.environment = {**environment, **token, "RAY_USAGE_STATS_ENABLED": "0"}
-        self.jobs_url = f"http://127.0.0.1:{_free_port()}" if has_jobs_api else ""
-        self._num_gpus = num_gpus
-        self._folder = folder
+        self.environment = {**token, **environment, "RAY_USAGE_STATS_ENABLED": "0"}
+        self.jobs_url = f"http://{hosts[0].address}:{_free_port()}" if has_jobs_api else ""
+        self.folder = folder
+        self._num_cpus, self._num_gpus = num_cpus, num_gpus
+        self._hosts = hosts
         self._started: list[subprocess.Popen[bytes]] = []
 
     @property
     def address(self) -> str:
         """Host and port of the head, which Ray writes down when it is up."""
-        return (self._folder / "ray_current_cluster").read_text().strip()
+        return (self.folder / "ray_current_cluster").read_text().strip()
+
+    @property
+    def processes(self) -> list[Process]:
+        """All that runs on both nodes."""
+        return [each for node in self._nodes() for each in (node, *descendants(node))]
 
     @property
     def workers(self) -> list[Process]:
@@ -63,19 +79,28 @@ class TwoNodes:
 
     def start(self) -> None:
         """Starts the head, then the second node."""
-        self._folder.mkdir()
+        self.start_head()
+        self.add_node()
+        self._wait_until_up()
+
+    def start_head(self) -> None:
+        """Starts the head alone."""
+        self.folder.mkdir()
         ports = ("--port=0", f"--ray-client-server-port={_free_port()}")  # its default is every other Ray's, too
-        dashboard = [f"--include-dashboard={'true' if self.jobs_url else 'false'}", "--dashboard-host=127.0.0.1"]
+        address = self._hosts[0].address
+        dashboard = [f"--include-dashboard={'true' if self.jobs_url else 'false'}", f"--dashboard-host={address}"]
         if self.jobs_url:
             dashboard.append(f"--dashboard-port={self.jobs_url.rpartition(':')[2]}")
-        self._ray_start("--head", *ports, *dashboard, f"--temp-dir={self._folder}")
-        self._wait_until_up()
-        self.add_node()
+        arguments = ("--head", f"--node-ip-address={address}", f"--temp-dir={self.folder}")
+        self._ray_start(self._hosts[0], *arguments, *ports, *dashboard)
         self._wait_until_up()
 
     def add_node(self) -> None:
         """Starts a second node, in the place of a lost one; Ray takes it in when it is up."""
-        self._ray_start(f"--address={self.address}", f"--node-ip-address={OTHER_HOST}")
+        host, folder = self._hosts[1], self.folder.with_name(f"{self.folder.name}-{len(self._started)}")
+        folder.mkdir()  # of its own, as on another machine: in a shared one it unpacks a job's files over the head's
+        arguments = (f"--address={self.address}", f"--node-ip-address={host.address}", f"--temp-dir={folder}")
+        self._ray_start(host, *arguments)
 
     def lose_node(self) -> None:
         """Kills the second node and every worker on it at one stroke, as when a machine goes dark."""
@@ -87,16 +112,20 @@ class TwoNodes:
 
     @property
     def _log(self) -> Path:
-        return self._folder.with_suffix(".log")
+        return self.folder.with_suffix(".log")
 
     def _wait_until_up(self) -> None:
         """Waits until as many nodes as were started have said that they are up."""
         wait_for(lambda: self._log.read_text().count(UP) == len(self._started), UP_WITHIN_S, f"Ray; see {self._log}")
 
-    def _ray_start(self, *arguments: str) -> "subprocess.Popen[bytes]":
+    def _nodes(self) -> list[Process]:
+        return [found for each in self._started if (found := process(each.pid))]
+
+    def _ray_start(self, host: Host, *arguments: str) -> "subprocess.Popen[bytes]":
         own = Path(sys.executable).parent
-        command = [str(own / "ray"), "start", "--block", "--num-cpus=1", f"--num-gpus={self._num_gpus}", *arguments]
-        command += [f"--object-store-memory={STORE_BYTES}", f"--dashboard-agent-listen-port={_free_port()}"]
+        command = [*host.prefix, str(own / "ray"), "start", "--block", *arguments, f"--num-gpus={self._num_gpus}"]
+        command += [f"--num-cpus={self._num_cpus}", f"--object-store-memory={STORE_BYTES}"]
+        command.append(f"--dashboard-agent-listen-port={_free_port()}")
         environment = {**os.environ, "PATH": f"{own}{os.pathsep}{os.environ['PATH']}", **self.environment}
         with self._log.open("a") as log:
             started = subprocess.Popen(
@@ -123,6 +152,17 @@ def two_nodes(folder: Path, environment: Mapping[str, str], **options: Any) -> I
     cluster = TwoNodes(folder, environment, **options)
     try:
         cluster.start()
+        yield cluster
+    finally:
+        cluster.close()
+
+
+@contextmanager
+def one_node(folder: Path, environment: Mapping[str, str], **options: Any) -> Iterator[TwoNodes]:
+    """The same with the head alone."""
+    cluster = TwoNodes(folder, environment, **options)
+    try:
+        cluster.start_head()
         yield cluster
     finally:
         cluster.close()

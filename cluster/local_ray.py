@@ -1,8 +1,10 @@
 """The Ray that trials run on: one of our own on this machine, or a cluster whose address the user gave."""
 
+import functools
 import gc
 import logging
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -10,8 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cluster.resources import num_cpus
+from trainable.config import InputError
 
 MAX_TEMP_CHARACTERS = 20
+LOOPBACK_VARIABLE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # rows are in metrics.jsonl and W&B
@@ -32,13 +36,16 @@ def connected_ray(address: str | None = None) -> Iterator[Mapping[str, float]]:
     Args:
         address: of a running cluster, which is left as it is. None: a Ray of our own, gone at the end; never one that
             somebody else left running.
+
+    Raises:
+        InputError: the cluster cannot be joined.
     """
     os.environ.update(SETTINGS)
     import ray
 
     if address:
         try:
-            with _own_exit():
+            with _own_exit(), _joining(address):
                 ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
             yield dict(ray.cluster_resources())  # type: ignore[no-untyped-call]
         finally:
@@ -48,7 +55,7 @@ def connected_ray(address: str | None = None) -> Iterator[Mapping[str, float]]:
     is_long = len(tempfile.gettempdir()) > MAX_TEMP_CHARACTERS and Path("/tmp").is_dir()
     scratch = tempfile.mkdtemp(prefix="canopoint-ray-", dir="/tmp" if is_long else None)
     try:
-        with _own_exit():
+        with _own_exit(), _on_loopback():
             ray.init(
                 address="local",
                 num_cpus=num_cpus(),
@@ -71,6 +78,48 @@ def _own_exit() -> Iterator[None]:
         yield
     except SystemExit as error:
         raise KeyboardInterrupt from error
+
+
+@contextmanager
+def _on_loopback() -> Iterator[None]:
+    """Makes a Ray that starts meanwhile listen to this machine alone, with a token that no other knows.
+
+    On Linux Ray listens on all interfaces, in case other machines join; on systems where they cannot it does not, and
+    this says that ours is one of those. Ray reads the variable when it is imported, so its own copy changes, too.
+    """
+    from ray._private import ray_constants
+
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    os.environ[LOOPBACK_VARIABLE] = "0"
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    if "RAY_AUTH_TOKEN_PATH" not in os.environ:  # without one Ray writes its own into ~/.ray, for all to read
+        os.environ.setdefault("RAY_AUTH_TOKEN", _own_token())
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
+        del os.environ[LOOPBACK_VARIABLE]  # whoever starts a cluster from here wants one
+
+
+@functools.cache
+def _own_token() -> str:
+    """The same for every Ray of this process, which keeps the first that it sees."""
+    return secrets.token_hex(32)
+
+
+@contextmanager
+def _joining(address: str) -> Iterator[None]:
+    """Says in one line why Ray does not join, as where the cluster's Python is another; its head let us in before."""
+    from ray.exceptions import RayError
+
+    try:
+        yield
+    except (RayError, ConnectionError, RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(
+            f"--address {address}: Ray does not join that cluster ({reason}); use its Python and Ray here, or hand the"
+            f" study over with canopoint submit"
+        ) from error
 
 
 def _shut_down() -> None:

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from cluster.remote_study import RemoteStudy, open_remote
 from cluster.resources import num_concurrent
 from study.agenda import Agenda, Event
 from study.design import Cell, Trial, initial_weights
@@ -38,13 +39,15 @@ class Work:
     """A study with its data found and its trials listed.
 
     Attributes:
-        folder: the study's folder, absolute.
+        folder: the study's folder, absolute; of a study in an object store, the copy that the driver works in.
+        remote: the study in its object store; None where it lives in the folder.
     """
 
     spec: StudySpec
     folder: Path
     index: SceneIndex
     agenda: Agenda
+    remote: RemoteStudy | None = None
 
     @property
     def missing(self) -> list[Trial]:
@@ -54,6 +57,15 @@ class Work:
     def trial_folder(self, trial: Trial) -> Path:
         """The trial's own directory."""
         return self.folder / "trials" / trial.trial_id
+
+    def place(self, path: Path) -> str:
+        """Where every node finds what lies at a path of the study or of its stores: that path, or a URL."""
+        return self.remote.place(path) if self.remote else str(path)
+
+    @property
+    def trouble(self) -> str:
+        """Why the driver must leave the study alone, once that is so."""
+        return self.remote.trouble if self.remote else ""
 
     def plan(self, num_at_once: int | None = None) -> Plan:
         """What is there, what is missing, what it will cost."""
@@ -69,7 +81,9 @@ def prepare(spec: StudySpec, *, accept_changes: bool = False) -> Work:
     Raises:
         InputError: the data folder or a combination of levels is not as it must be, or the study was made with others.
     """
-    check_parent(spec.folder, "storage")
+    remote = open_remote(spec)
+    if remote is None:
+        check_parent(spec.folder, "storage")
     index = load_index(spec.data, cache_folder(spec))
     if spec.confirm:
         check_test_split(index)
@@ -77,7 +91,7 @@ def prepare(spec: StudySpec, *, accept_changes: bool = False) -> Work:
     events = read_ledger(folder)
     if not accept_changes:
         refuse_changes(folder, index, events)
-    return Work(spec, folder, index, find_agenda(spec, folder, index.fingerprint, events))
+    return Work(spec, folder, index, find_agenda(spec, folder, index.fingerprint, events), remote)
 
 
 def find_agenda(spec: StudySpec, folder: Path, fingerprint: str, events: Iterable[Event]) -> Agenda:
@@ -204,8 +218,8 @@ def read_data_description(folder: Path) -> dict[str, Any] | None:
 
 
 def cache_folder(spec: StudySpec) -> Path:
-    """Made data and packed stores; shared by all studies of a storage folder, and safe to delete."""
-    return Path(spec.storage).resolve() / ".cache"
+    """Made data and packed stores; shared by all studies of a storage, and safe to delete."""
+    return spec.folder.parent.resolve() / ".cache"
 
 
 def check_free_disk(work: Work) -> None:
@@ -217,13 +231,14 @@ def check_free_disk(work: Work) -> None:
     plan = work.plan()
     largest = 4 * max(NUM_PARAMETERS[config.encoder] for config in initial_weights(work.spec))
     # The weights of every trial stay. A running one holds two checkpoints for a moment, each with Adam's two moments.
-    needed = plan.num_missing * largest + 6 * largest * plan.num_concurrent + 100e6
+    staying = 0 if work.remote else plan.num_missing * largest
+    needed = staying + 6 * largest * plan.num_concurrent + 100e6
     existing = nearest_existing(work.folder)
     free = shutil.disk_usage(existing).free
     if free < needed:
         raise InputError(
             f"storage: {existing} has {free / 1e9:.1f} GB free, the study needs about {needed / 1e9:.1f} GB;"
-            f" free some or set another storage"
+            f" free some or set another {'CANOPOINT_CACHE' if work.remote else 'storage'}"
         )
 
 

@@ -59,6 +59,10 @@ class Progress:
         self.failed += 1
         self._say(f"{self._count()} {_phase(trial)}{trial.name}: FAILED: {reason}")
 
+    def note(self, line: str) -> None:
+        """Says something beside what becomes of the trials."""
+        self._say(line)
+
     def close(self) -> None:
         """Removes the live bar."""
         self._bar.close()

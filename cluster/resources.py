@@ -1,18 +1,47 @@
-"""What a trial needs, what this machine has; refuses what could never be scheduled."""
+"""What a trial needs, what a machine or a cluster has; refuses what could never be scheduled.
+
+A trial gets whole CPUs, whole GPUs or a share of one, and perhaps memory, all on one node. It runs beside the node's
+store: preflight opens the store on every node that can hold a trial, so that none waits for it later.
+"""
 
 import os
-import socket
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from study.spec import Resources
 from trainable.config import InputError
 
-REACHABLE_S = 5.0
+GIB = 2**30
+MAX_NAMED = 6
+TRIALS_AT_ONCE = "CANOPOINT_TRIALS_AT_ONCE"
+"""In the driver's environment, of a cluster that adds nodes on demand: trials that it holds when it is full.
+
+Ray does not tell a driver that, and who never asks for more trials than there is room for never gets more room.
+"""
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node of the cluster.
+
+    Attributes:
+        node_id: Ray's.
+        name: host name and address, as a person knows it.
+        resources: what it has, by Ray's names: CPU, GPU, and memory in bytes.
+    """
+
+    node_id: str
+    name: str
+    resources: Mapping[str, float] = field(hash=False)
 
 
 def trial_request(resources: Resources) -> dict[str, float]:
-    """What Ray sets aside for one trial."""
-    return {"CPU": float(resources.cpus_per_trial), "GPU": float(resources.gpus_per_trial)}
+    """What Ray sets aside for one trial; memory in bytes. Ray counts memory when it schedules, and enforces none."""
+    request = {"CPU": float(resources.cpus_per_trial), "GPU": float(resources.gpus_per_trial)}
+    if resources.memory_gib_per_trial:
+        request["memory"] = resources.memory_gib_per_trial * GIB
+    return request
 
 
 def num_cpus() -> int:
@@ -27,51 +56,97 @@ def num_gpus() -> int:
     return torch.cuda.device_count()
 
 
-def num_concurrent(resources: Resources, available: Mapping[str, float] | None = None) -> int:
+def num_fitting(resources: Resources, node: Mapping[str, float]) -> int:
+    """Trials that fit on one node side by side; none of them reaches over two nodes, or over two GPUs in part.
+
+    Args:
+        resources: what a trial needs.
+        node: what the node has, by Ray's names.
+    """
+    fitting = [node.get("CPU", 0) // resources.cpus_per_trial]
+    if share := resources.gpus_per_trial:
+        gpus = int(node.get("GPU", 0))
+        fitting.append(gpus // share if share >= 1 else gpus * int(1 / share + 1e-6))
+    if resources.memory_gib_per_trial:
+        fitting.append(node.get("memory", 0) // (resources.memory_gib_per_trial * GIB))
+    return int(min(fitting))
+
+
+def num_concurrent(resources: Resources, nodes: Sequence[Node] | None = None) -> int:
     """Trials that run at the same time, or fewer where the study says so; at least one.
 
     Args:
         resources: what a trial needs.
-        available: what a cluster has, as Ray names it; this machine's own by default.
+        nodes: of a cluster; this machine by default.
     """
-    fitting = int((num_cpus() if available is None else available.get("CPU", 0)) // resources.cpus_per_trial)
-    if resources.gpus_per_trial:
-        gpus = num_gpus() if available is None else available.get("GPU", 0)
-        fitting = min(fitting, int(gpus / resources.gpus_per_trial))
+    here = [this_machine(resources)] if nodes is None else [node.resources for node in nodes]
+    fitting = sum(num_fitting(resources, each) for each in here)
+    if nodes is not None:
+        fitting = max(fitting, num_to_come())
     return max(1, min(fitting, resources.max_concurrent or fitting))
 
 
-def check_reachable(address: str) -> None:
-    """Refuses an address at which nothing answers; Ray would try for minutes.
+def num_to_come() -> int:
+    """Trials that the cluster holds once it has added all nodes that it may add; 0 where it adds none.
 
     Raises:
-        InputError: names the address and the rule.
+        InputError: the environment says something else than a number.
     """
-    host, _, port = address.rpartition(":")
-    try:
-        socket.create_connection((host, int(port)), timeout=REACHABLE_S).close()
-    except (OSError, ValueError, OverflowError) as error:
-        raise InputError(
-            f"--address {address}: no Ray answers there ({error}); give HOST:PORT of its head, as `ray start` prints it"
-        ) from error
+    text = os.environ.get(TRIALS_AT_ONCE, "0")
+    if not text.isdecimal():
+        raise InputError(f"{TRIALS_AT_ONCE}: must be a whole number of trials, got {text!r}; mend or remove it")
+    return int(text)
 
 
-def check_cluster_fits(resources: Resources) -> None:
-    """Refuses a request that no node of the connected cluster can hold; Ray would wait for ever, with a warning.
+def this_machine(resources: Resources) -> dict[str, float]:
+    """What this machine has of what a trial needs, by Ray's names."""
+    found = {"CPU": float(num_cpus())}
+    if resources.gpus_per_trial:
+        found["GPU"] = float(num_gpus())
+    if resources.memory_gib_per_trial:
+        from cluster.node_checks import free_memory
 
-    Raises:
-        InputError: names what is asked for and what the largest node has.
-    """
+        found["memory"] = float(free_memory())
+    return found
+
+
+def cluster_nodes() -> list[Node]:
+    """The nodes of the connected cluster that are alive."""
     import ray
 
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
-    request = trial_request(resources)
-    if not any(all(node.get(name, 0) >= amount for name, amount in request.items()) for node in nodes):
-        found = "; ".join(f"{node.get('CPU', 0):g} CPUs, {node.get('GPU', 0):g} GPUs" for node in nodes)
-        raise InputError(
-            f"resources: a trial asks for {request['CPU']:g} CPUs and {request['GPU']:g} GPUs, and no node has both"
-            f" (there are: {found}); lower the request, or add a node"
-        )
+    return [
+        Node(each["NodeID"], f"{each['NodeManagerHostname']} ({each['NodeManagerAddress']})", each["Resources"])
+        for each in ray.nodes()  # type: ignore[no-untyped-call]
+        if each["Alive"]
+    ]
+
+
+def check_cluster_fits(resources: Resources, nodes: Sequence[Node]) -> None:
+    """Refuses a request that no node of a cluster can hold; Ray would wait for ever, with a warning.
+
+    Raises:
+        InputError: names what is asked for and what each node has.
+    """
+    if num_to_come() or any(num_fitting(resources, node.resources) for node in nodes):
+        return
+    found = Counter(_amounts(node.resources, resources) for node in nodes)
+    texts = [f"{count} x {text}" if count > 1 else text for text, count in found.most_common(MAX_NAMED)]
+    more = "; ..." if len(found) > MAX_NAMED else ""
+    way_out = "add such a node, or lower the request"
+    if resources.gpus_per_trial and not any(node.resources.get("GPU") for node in nodes):
+        way_out = "add a GPU node, or run on the CPU with --set resources.gpus_per_trial=0"
+    raise InputError(
+        f"resources: a trial asks for {_amounts(trial_request(resources), resources)}, and no node has that;"
+        f" the cluster's {len(nodes)} nodes have: {'; '.join(texts)}{more}; {way_out}"
+    )
+
+
+def _amounts(found: Mapping[str, float], resources: Resources) -> str:
+    """CPUs, GPUs and, where the study asks for it, memory."""
+    texts = [f"{found.get('CPU', 0):g} CPUs", f"{found.get('GPU', 0):g} GPUs"]
+    if resources.memory_gib_per_trial:
+        texts.append(f"{found.get('memory', 0) / GIB:.1f} GiB")
+    return ", ".join(texts)
 
 
 def check_fits(resources: Resources) -> None:
@@ -80,13 +155,19 @@ def check_fits(resources: Resources) -> None:
     Raises:
         InputError: names what is asked for and what is there.
     """
-    if resources.cpus_per_trial > num_cpus():
+    here = this_machine(resources)
+    if resources.cpus_per_trial > here["CPU"]:
         raise InputError(
-            f"resources.cpus_per_trial: {resources.cpus_per_trial} asked for, but this machine has {num_cpus()};"
-            f" lower it (--set resources.cpus_per_trial={num_cpus()})"
+            f"resources.cpus_per_trial: {resources.cpus_per_trial} asked for, but this machine has {here['CPU']:g};"
+            f" lower it (--set resources.cpus_per_trial={here['CPU']:g})"
         )
-    if resources.gpus_per_trial and resources.gpus_per_trial > num_gpus():
+    if resources.gpus_per_trial > here.get("GPU", 0):
         raise InputError(
-            f"resources.gpus_per_trial: {resources.gpus_per_trial:g} asked for, but torch sees {num_gpus()} GPUs here;"
-            f" run on a GPU machine, or on the CPU with --set resources.gpus_per_trial=0"
+            f"resources.gpus_per_trial: {resources.gpus_per_trial:g} asked for, but torch sees {here['GPU']:g} GPUs"
+            f" here; run on a GPU machine, or on the CPU with --set resources.gpus_per_trial=0"
+        )
+    if (asked := resources.memory_gib_per_trial or 0) * GIB > here.get("memory", 0):
+        raise InputError(
+            f"resources.memory_gib_per_trial: {asked:g} asked for, but {here['memory'] / GIB:.1f} GiB are free here;"
+            f" lower it, or free some"
         )

@@ -74,6 +74,8 @@ class Session:
 
     def epoch(self, trial: Trial, row: Row) -> None:
         """A trial has finished an epoch."""
+        if self.work.remote:
+            self.work.remote.pull_rows(trial.trial_id)
         self.mirror.update(trial)
         self.progress.epoch(trial, row)
         proposal = self._proposal(trial)
@@ -83,6 +85,7 @@ class Session:
 
     def ended(self, trial: Trial, *, stopped_at: int | None = None) -> None:
         """A trial has reached its end: its own, or the one that a scheduler set after that epoch."""
+        self._fetch(trial)
         metric = self.work.spec.objective.metric
         outcome = find_outcome(self.work.trial_folder(trial), metric, was_stopped=stopped_at is not None)
         if outcome is None:
@@ -95,6 +98,7 @@ class Session:
 
     def failed(self, trial: Trial, reason: str) -> None:
         """A trial has failed for good."""
+        self._fetch(trial)
         self.failures.append(f"{trial.name}: {reason}")
         self._settle(trial, TrialOutcome("failed"), read_rows(self.work.trial_folder(trial)), reason)
         self.mirror.update(trial)
@@ -106,8 +110,13 @@ class Session:
         Raises:
             StopRunError: says why.
         """
-        if reason := self.interrupts.received or self.limits.reached():
+        if reason := self.interrupts.received or self.work.trouble or self.limits.reached():
             raise StopRunError(reason)
+
+    def _fetch(self, trial: Trial) -> None:
+        """Brings the files of a trial that has ended to where they are read."""
+        if self.work.remote:
+            self.work.remote.pull_trial(trial.trial_id)
 
     def _settle(self, trial: Trial, outcome: TrialOutcome, rows: list[Row], reason: str = "") -> None:
         self.append(ended_event(trial, outcome, rows, reason))

@@ -2,6 +2,7 @@
 
 import shlex
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from cluster.history import History, read_history
 from cluster.progress import duration
 from cluster.tally import PhaseTally, Score, Tally
-from cluster.trial_states import find_trials, read_trial_state
+from cluster.trial_states import TrialState, find_trials, read_trial_state
 from study.design import level_name
 from study.spec import StudySpec, load_study
 from trainable.atomic import read_holder
@@ -52,8 +53,17 @@ class Status:
     next_command: str
 
 
-def read_status(folder: Path) -> Status:
+def read_status(
+    folder: Path,
+    see: Callable[[TrialState], object] = lambda trial: None,
+    driver: tuple[bool, Holder | None] | None = None,
+) -> Status:
     """Reads how a study stands; changes nothing.
+
+    Args:
+        folder: the study's.
+        see: is shown every trial of the study as it stands.
+        driver: whether one is at work, and which; by the folder's lock file unless given.
 
     Raises:
         InputError: the folder holds no study, or one of its files is none that canopoint wrote.
@@ -61,12 +71,14 @@ def read_status(folder: Path) -> Status:
     if not (folder / "study.yaml").is_file():
         raise InputError(f"{folder}: holds no study (no study.yaml); name a study's folder, as in studies/demo")
     spec = load_study(str(folder / "study.yaml"), [])
-    is_at_work, driver = read_holder(folder)
+    is_at_work, holder = driver or read_holder(folder)
     history = read_history(folder, spec)
     found = find_trials(folder, history)
     tally = Tally(spec)
     for trial_id in found.wanted:
-        tally.add(read_trial_state(folder, trial_id, spec, history, is_at_work=is_at_work))
+        trial = read_trial_state(folder, trial_id, spec, history, is_at_work=is_at_work)
+        tally.add(trial)
+        see(trial)
     if is_at_work or not history.is_complete:
         tally.expect(found.num_settings)
     return Status(
@@ -74,8 +86,8 @@ def read_status(folder: Path) -> Status:
         folder=folder,
         method=spec.search.method,
         is_at_work=is_at_work,
-        driver=driver,
-        session=_session(history, driver, is_at_work=is_at_work),
+        driver=holder,
+        session=_session(history, holder, is_at_work=is_at_work),
         phases=tally.phases,
         best=tally.best,
         confirmed=tally.confirmed,
@@ -99,8 +111,8 @@ def status_text(status: Status) -> str:
     lines = [f"study        {status.study}: {status.method} ({status.folder})", f"session      {status.session}"]
     for name, phase in status.phases.items():
         lines += _phase_lines(name, phase)
-    lines += [_score_line("best so far", score) for score in status.best]
-    lines += [_score_line("confirmed", score) for score in status.confirmed]
+    lines += [score_line("best so far", score) for score in status.best]
+    lines += [score_line("confirmed", score) for score in status.confirmed]
     lines.append(f"used         {', '.join(_use(name, *use) for name, use in status.used.items())}")
     for name, reasons in (("failed", status.failures), ("diverged", status.diverged)):
         shown = list(reasons.items())[:MAX_SHOWN]
@@ -109,7 +121,12 @@ def status_text(status: Status) -> str:
     if status.expected_s is not None:
         lines.append(f"left         about {duration(status.expected_s)} of work")
     lines.append(f"next         {status.next_command}")
-    return "\n".join("".join(each if each.isprintable() else " " for each in line) for line in lines)
+    return "\n".join(inert(line) for line in lines)
+
+
+def inert(line: str) -> str:
+    """A line that moves no cursor and sets no colour, whoever wrote what it quotes."""
+    return "".join(each if each.isprintable() else " " for each in line)
 
 
 def _session(history: History, driver: Holder | None, *, is_at_work: bool) -> str:
@@ -189,7 +206,8 @@ def _phase_lines(name: str, phase: PhaseTally) -> list[str]:
     return [f"{name:<12} {_count(phase.num_trials, 'trial')}: {', '.join(counts)}", *epochs, *more]
 
 
-def _score_line(label: str, score: Score) -> str:
+def score_line(label: str, score: Score) -> str:
+    """What a cell reached, for a person."""
     level = f"{level_name(score.level)}: " if score.level else ""
     at = f" at {level_name(score.setting)}" if score.setting else ""
     return f"{label:<12} {level}{score.metric} {score.mean:.3f}{at} ({_count(score.num_seeds, 'seed')})"

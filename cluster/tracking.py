@@ -22,6 +22,7 @@ import wandb
 
 from cluster.preparation import Work, trial_record
 from cluster.session import STUCK
+from cluster.tracking_address import note_address
 from study.design import Trial
 from study.spec import StudySpec
 from trainable.config import InputError
@@ -30,6 +31,7 @@ from trainable.trial_files import read_result, read_rows, result_hash
 
 MIRROR_FILE = "mirror.json"
 SUMMARY = ("state", "reason", "result_sha256", "time_s", "environment")
+SERVICE = "W&B's service"
 SETTLE_S = 0.1
 EMPTY_S = 30.0
 MIN_RUN_BYTES = 100  # a run file starts with 7 bytes of header
@@ -111,7 +113,8 @@ class Mirror:
         for name, opened in self._open.items():
             with self._reporting(name):
                 opened.run.finish(exit_code=1)
-        wandb.teardown()
+        with self._reporting(SERVICE):  # an interrupt may have reached it, too, and before us
+            wandb.teardown()
 
     def _serve(self) -> None:
         while (item := self._queue.get()) is not None:
@@ -163,6 +166,8 @@ class Mirror:
             reinit="create_new",
             settings=_lean_settings(),
         )
+        if mode == "online":
+            note_address(self.work.folder, run.project_url)
         run.define_metric("epoch")
         run.define_metric("*", step_metric="epoch")
         return OpenRun(run, num_rows=max(0, run.step - 1) if mode == "online" else 0)

@@ -24,7 +24,7 @@ class TrialState:
 
     Attributes:
         epoch: epochs trained; `epochs` of a whole run, or None where its directory does not say.
-        cell: the level of each factor; None where its directory does not say.
+        cell: the level of each factor, and the seed; None where its directory does not say.
         metrics: the last row of a completed trial.
         time_s: seconds trained; 0 where its directory does not say.
         reason: why it failed, or diverged.
@@ -37,6 +37,7 @@ class TrialState:
     epoch: int = 0
     epochs: int | None = None
     cell: Cell | None = None
+    seed: int | None = None
     metrics: dict[str, Any] | None = None
     time_s: float = 0.0
     reason: str = ""
@@ -108,6 +109,7 @@ def read_trial_state(folder: Path, trial_id: str, spec: StudySpec, history: Hist
         epoch=epoch,
         epochs=int(_number(training.get("epochs"))) or None,
         cell=_cell(training, spec),
+        seed=training["seed"] if isinstance(training.get("seed"), int) else None,
         metrics=_mapping(_mapping(result).get("metrics")) if state == "completed" else None,
         time_s=time_s,
         reason=reason,

@@ -1,34 +1,37 @@
 """One Tune experiment over the trials that a session hands out one by one.
 
-Tune runs the trials, retries them and lets a scheduler stop them. What comes next, and what is remembered, is the
-session's affair: Tune's own state is a cache in a temporary folder.
+Tune runs the trials and lets a scheduler stop them. What comes next, what is tried again and what is remembered is not
+its affair: its own state is a cache in a temporary folder. To Tune, a trial that is tried again is another one.
 """
 
+import logging
 import os
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from ray import tune
+from ray.tune.execution import class_cache
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
+from cluster.preemption import MovableTrainable, NodeWatch
 from cluster.resources import trial_request
+from cluster.retries import Retries, failure_reason
 from cluster.session import Session
 from study.design import Trial
-from trainable.tune_trainable import Trainable
 
 
 class Suggestions(Searcher):
     """Hands the session's trials to Tune, each when there is room and no sooner: proposals learn from results."""
 
-    def __init__(self, session: Session, stores: dict[int, Path]) -> None:
+    def __init__(self, session: Session, retries: Retries, stores: dict[int, Path]) -> None:
         super().__init__()
-        self.session, self.stores = session, stores
+        self.session, self.retries, self.stores = session, retries, stores
 
     def suggest(self, trial_id: str) -> Any:
         """The next trial's settings, None while there is no room, or that there are no more."""
-        trial = self.session.next_trial()
+        trial = self.retries.next_trial() or self.session.next_trial()
         if trial:
             return {"trial": trial_settings(self.session, trial, self.stores)}
         return Searcher.FINISHED if self.session.is_over else None
@@ -48,10 +51,10 @@ class Suggestions(Searcher):
 
 
 class Reporter(tune.Callback):
-    """Hands Tune's events to the session."""
+    """Hands Tune's events to the session, and failed trials to those that are tried again."""
 
-    def __init__(self, session: Session) -> None:
-        self.session = session
+    def __init__(self, session: Session, retries: Retries, nodes: NodeWatch) -> None:
+        self.session, self.retries, self.nodes = session, retries, nodes
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any) -> None:
         """An epoch has ended; a trial that diverged, or was done, reports none."""
@@ -65,14 +68,17 @@ class Reporter(tune.Callback):
         self.session.ended(ours, stopped_at=epoch if epoch < ours.config.epochs else None)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
-        """A trial has failed for good."""
+        """A trial has failed, or left its node; if it is tried again, the session hears nothing of it."""
         # Tune's own reader looks into its storage, where the file comes only with the state that is never written here.
         text = Path(trial.error_file).read_text() if trial.error_file else ""
-        self.session.failed(self._ours(trial), failure_reason(text))
+        ours = self._ours(trial)
+        if not self.retries.take(ours, text):
+            self.session.failed(ours, failure_reason(text))
 
     def on_step_end(self, iteration: int, trials: list[Any], **_: Any) -> None:
         """Ten times a second or more: the place to end the run, as nothing is half done here."""
         self.session.check()
+        self.nodes.look(trials)
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing, as above."""
@@ -100,14 +106,21 @@ def tune_trials(
         StopRunError: a signal or a limit ended the run.
     """
     spec = session.work.spec
+    nodes = NodeWatch(spec.resources, session.progress.note)
+    retries = Retries(spec.failures.retries, nodes, session.progress.note)
+    logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)  # at its end it names trials that were tried again
+    # Else Tune puts the driver's AWS keys into a runtime_env, which Ray logs and shows; nodes have keys of their own.
+    class_cache.ENV_VARS_TO_PROPAGATE = {
+        name for name in class_cache.ENV_VARS_TO_PROPAGATE if not name.startswith("AWS_")
+    }
     # Else Tune asks for one trial at a time, and the workers start one after another.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(session.num_at_once)
     with tempfile.TemporaryDirectory(prefix="canopoint-tune-") as scratch:
         tune.Tuner(
-            tune.with_resources(trainable or Trainable, trial_request(spec.resources)),
+            tune.with_resources(trainable or MovableTrainable, trial_request(spec.resources)),
             tune_config=tune.TuneConfig(
                 num_samples=-1,
-                search_alg=Suggestions(session, stores),
+                search_alg=Suggestions(session, retries, stores),
                 scheduler=scheduler,
                 reuse_actors=True,
                 trial_name_creator=lambda trial: trial.config["trial"]["trial_id"],
@@ -116,8 +129,8 @@ def tune_trials(
             run_config=tune.RunConfig(
                 name=spec.study,
                 storage_path=scratch,
-                callbacks=[Reporter(session)],
-                failure_config=tune.FailureConfig(max_failures=spec.failures.retries),
+                callbacks=[Reporter(session, retries, nodes)],
+                failure_config=tune.FailureConfig(max_failures=0),
                 verbose=0,
             ),
         ).fit()
@@ -129,12 +142,7 @@ def trial_settings(session: Session, trial: Trial, stores: dict[int, Path]) -> d
         "trial_id": trial.trial_id,
         "group": trial.group,
         "training": trial.config.to_mapping(),
-        "store": str(stores[trial.config.image_size]),
-        "folder": str(session.work.trial_folder(trial)),
+        "store": session.work.place(stores[trial.config.image_size]),
+        "folder": session.work.place(session.work.trial_folder(trial)),
+        "gpu_share": session.work.spec.resources.gpus_per_trial,
     }
-
-
-def failure_reason(text: str) -> str:
-    """The last line of an error, which names it; the lines before it are Ray's way to it."""
-    lines = text.strip().splitlines()
-    return lines[-1] if lines else "no reason is known"

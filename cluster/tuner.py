@@ -5,13 +5,17 @@ The ledger and the trial directories are the truth, so a study is continued by r
 
 import os
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from cluster.cluster_check import refuse_unfit
+from cluster.head import check_head
 from cluster.interrupts import Interrupts
 from cluster.limits import Limits, limits_so_far
 from cluster.local_ray import connected_ray
 from cluster.optuna_journal import OptunaJournal
+from cluster.preflight import check_nodes
 from cluster.preparation import (
     Say,
     Work,
@@ -26,7 +30,8 @@ from cluster.preparation import (
     write_trial_list,
 )
 from cluster.progress import Progress, duration
-from cluster.resources import check_cluster_fits, check_fits, check_reachable, num_concurrent
+from cluster.remote_study import RemoteStudy
+from cluster.resources import check_cluster_fits, check_fits, cluster_nodes, num_concurrent
 from cluster.session import STUCK, Session, Shown, StopRunError, ended_event, journal_entries
 from study.agenda import Event, proposed_event
 from study.design import Cell, Trial, initial_weights, longest_training
@@ -105,9 +110,12 @@ def run_study(spec: StudySpec, say: Say, wishes: Wishes = Wishes(), trainable: t
         InputError: bad input; nothing was written.
     """
     if wishes.address:
-        check_reachable(wishes.address)
+        check_head(wishes.address)
+        refuse_unfit(spec, wishes.address)
     else:
         check_fits(spec.resources)
+    if spec.url:
+        RemoteStudy(spec.url).check()
     _check_login(spec)
     with Interrupts().installed() as interrupts:
         return _run(spec, say, wishes, trainable, interrupts)
@@ -126,10 +134,13 @@ def _run(spec: StudySpec, say: Say, wishes: Wishes, trainable: type | None, inte
         _fetch_weights(spec)
         check_free_disk(work)
     stores = pack_stores(work, say)
-    with sole_user(work.folder), open_ledger(work.folder, _begun(work.folder)) as ledger:
+    held = work.remote.held() if work.remote else nullcontext()
+    with sole_user(work.folder), held, open_ledger(work.folder, _begun(work.folder)) as ledger:
         work = replace(work, agenda=find_agenda(spec, work.folder, work.index.fingerprint, ledger.events))
         name_changed_study(work.folder, ledger.events)
         write_study(work, stores)
+        if work.remote:
+            work.remote.push_stores(stores.values(), say)
         return _Driver(work, stores, ledger, interrupts, say, trainable).run(wishes)
 
 
@@ -258,10 +269,13 @@ class _Driver:
         if reason := limits.exhausted():
             return [], reason
         self.say("starting Ray (10 to 20 s)" if address is None else f"joining Ray at {address}")
-        with connected_ray(address) as available:
+        with connected_ray(address):
             self.interrupts.install()
-            check_cluster_fits(spec.resources)
-            num_at_once = num_concurrent(spec.resources, available)
+            nodes = cluster_nodes()
+            check_cluster_fits(spec.resources, nodes)
+            if self.trainable is None:
+                check_nodes(self.work, self.stores, self.say, is_own=address is None).refuse()
+            num_at_once = num_concurrent(spec.resources, nodes)
             plan = self.work.plan(num_at_once)
             self.say(
                 f"{plan.num_missing} of {plan.num_trials} trials to train, {num_at_once} at a time;"

@@ -152,10 +152,14 @@ class Objective(Section):
 
 
 class Resources(Section):
-    """What one trial gets. Threads of torch are pinned to `cpus_per_trial`."""
+    """What one trial gets, all on one node. Threads of torch are pinned to `cpus_per_trial`.
+
+    `memory_gib_per_trial` is what is counted when trials are placed side by side; it is not enforced.
+    """
 
     cpus_per_trial: int = Field(default=1, ge=1, le=1024)
     gpus_per_trial: float = Field(default=0.0, ge=0, le=64)
+    memory_gib_per_trial: Limit | None = None
     max_concurrent: int | None = Field(default=None, ge=1)
 
     @field_validator("gpus_per_trial")

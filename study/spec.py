@@ -23,6 +23,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from study.explain import explain
+from study.secrets import refuse_secrets
 from study.sections import (
     MAX_TRIALS,
     METRICS,
@@ -40,6 +41,7 @@ from study.sections import (
 from study.settings import check_parameter, check_setting
 from study.yaml_file import parse_yaml, read_yaml
 from trainable.config import FLOOR_NAMES, DataConfig, InputError, TrainConfig, check_name, from_mapping
+from trainable.storage_url import check_storage, is_url, working_copy
 
 __all__ = [
     "CATALOG", "METRICS", "Objective", "Parameter", "Resources", "StudySpec", "Value",
@@ -62,6 +64,12 @@ def _training(value: object) -> object:
     return value
 
 
+def _storage(value: object) -> object:
+    if isinstance(value, str):
+        check_storage(value, "storage")
+    return value
+
+
 class StudySpec(Section):
     """A study: the question, and all that is needed to answer it again."""
 
@@ -76,7 +84,7 @@ class StudySpec(Section):
     objective: Objective = Objective()
     resources: Resources = Resources()
     tracking: Tracking = Tracking()
-    storage: str = Field(default="studies", min_length=1)
+    storage: Annotated[str, BeforeValidator(_storage)] = Field(default="studies", min_length=1)
 
     @model_validator(mode="after")
     def _parameters_fit(self) -> "StudySpec":
@@ -154,8 +162,14 @@ class StudySpec(Section):
 
     @property
     def folder(self) -> Path:
-        """Where the study lives."""
-        return Path(self.storage) / self.study
+        """Where the study lives; of one that lives in an object store, the local copy that a driver works in."""
+        storage = working_copy(self.storage) if is_url(self.storage) else Path(self.storage)
+        return storage / self.study
+
+    @property
+    def url(self) -> str:
+        """Where the study lives, if that is an object store; else empty."""
+        return f"{self.storage.rstrip('/')}/{self.study}" if is_url(self.storage) else ""
 
     def to_mapping(self) -> dict[str, Any]:
         """The study as plain values, defaults written out; a factor has either values or a range."""
@@ -180,6 +194,7 @@ def load_study(name: str, overrides: list[str]) -> StudySpec:
 
 def parse_study(mapping: dict[str, Any], where: str) -> StudySpec:
     """Checks a study given as plain values; `where` begins every error."""
+    refuse_secrets(mapping, where)  # before any other message could show one
     try:
         return StudySpec.model_validate(mapping)
     except ValidationError as error:
@@ -200,6 +215,7 @@ def find_study(name: str) -> Path:
 
 def _apply_override(mapping: dict[str, Any], override: str) -> None:
     path, separator, text = override.partition("=")
+    refuse_secrets({path: text}, "--set")
     if not separator or not all(path.split(".")):
         raise InputError(f"--set {override}: must be a.b=value, as in training.epochs=2")
     *sections, last = path.split(".")
