@@ -118,10 +118,11 @@ def status(arguments: argparse.Namespace) -> int:
         job = describe_job(arguments.study, arguments.address)
         _say(json.dumps(job, indent=2) if arguments.format == "json" else job_text(job))
         return COMPLETE
-    from cluster.remote_study import local_folder
+    from cluster.remote_study import find_remote
     from cluster.status import describe_status, read_status, status_text
 
-    found = read_status(local_folder(arguments.study))
+    remote = find_remote(arguments.study)
+    found = read_status(remote.folder, driver=remote.find_driver()) if remote else read_status(Path(arguments.study))
     _say(json.dumps(describe_status(found), indent=2) if arguments.format == "json" else status_text(found))
     return COMPLETE
 
@@ -133,6 +134,7 @@ def _names_cluster() -> bool:
 
 def _run(arguments: argparse.Namespace, **wishes: Any) -> int:
     from cluster.head import driver_address
+    from cluster.remote_study import RemoteStudy
     from cluster.tuner import Wishes, run_study
     from study.design import open_study
 
@@ -152,22 +154,26 @@ def _run(arguments: argparse.Namespace, **wishes: Any) -> int:
         why = f"stopped by {outcome.stopped_by}; " if outcome.stopped_by else ""
         left = f"trials still to run: {outcome.num_missing}" if outcome.num_missing else "W&B does not show all"
         how = f"{_program('canopoint')} run" if arguments.command is extend else "the same command"
-        _say(
-            f"{why}{left}; {how} continues; {_program('canopoint')} analyze {_shown(outcome.folder)} reads what is done"
-        )
+        where = spec.url or _shown(outcome.folder)
+        _say(f"{why}{left}; {how} continues; {_program('canopoint')} analyze {where} reads what is done")
         if outcome.is_mirror_stuck:
             _exit_now(INCOMPLETE)
         return INCOMPLETE
     _say("reading the W&B runs and comparing")
     _show_findings(outcome.folder, as_json=False)
+    if spec.url:
+        RemoteStudy(spec.url).push_analysis()
     return COMPLETE
 
 
 def analyze(arguments: argparse.Namespace) -> int:
     """Turn a study's W&B runs into findings, a report and the best configuration."""
-    from cluster.remote_study import local_folder
+    from cluster.remote_study import find_remote
 
-    _show_findings(local_folder(arguments.study), as_json=arguments.format == "json")
+    remote = find_remote(arguments.study)
+    _show_findings(remote.folder if remote else Path(arguments.study), as_json=arguments.format == "json")
+    if remote:
+        remote.push_analysis()
     return COMPLETE
 
 

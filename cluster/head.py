@@ -49,6 +49,8 @@ def driver_address(given: str | None) -> str | None:
     address = given or os.environ.get("RAY_ADDRESS")
     if not address or address == "local":
         return None
+    if "@" in address:
+        raise InputError(f"--address: carries a name or password; {HOW_TO_AUTHENTICATE}")
     if "://" in address or address == "auto":
         raise InputError(
             f"--address {address}: a driver joins HOST:PORT of a head, as `ray start` prints it; hand the study to"

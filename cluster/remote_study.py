@@ -202,18 +202,18 @@ def open_remote(spec: StudySpec) -> RemoteStudy | None:
     return remote
 
 
-def local_folder(name: str) -> Path:
-    """The folder of a study that a command reads; one that is named by a URL is pulled first.
+def find_remote(name: str) -> RemoteStudy | None:
+    """The study that a command reads, where it is named by a URL: pulled first. None of a folder.
 
     Raises:
         InputError: the store cannot be reached or read, or holds no study there.
     """
     if not is_url(name):
-        return Path(name)
+        return None
     remote = RemoteStudy(name)
     remote.pull()
     if not (remote.folder / "study.yaml").is_file():
         raise InputError(
             f"{remote.url}: holds no study (no study.yaml); name a study's URL, as in s3://BUCKET/PREFIX/demo"
         )
-    return remote.folder
+    return remote

@@ -179,12 +179,14 @@ def _expected_s(tally: Tally, history: History, *, is_at_work: bool) -> float | 
 
 
 def _next_command(spec: StudySpec, folder: Path, tally: Tally, history: History, *, is_at_work: bool) -> str:
+    is_at_home = spec.folder.resolve() == folder.resolve()  # else it was moved, or is looked at from elsewhere
+    place = shlex.quote(spec.url if spec.url and is_at_home else str(folder))
     if is_at_work:
-        return f"canopoint status {shlex.quote(str(folder))}   (the driver is at work; interrupting it is safe)"
+        return f"canopoint status {place}   (the driver is at work; interrupting it is safe)"
     if not tally.num_missing:
-        return f"canopoint analyze {shlex.quote(str(folder))}"
+        return f"canopoint analyze {place}"
     run = f"canopoint run {shlex.quote(str(folder / 'study.yaml'))}"
-    if spec.folder.resolve() != folder.resolve():  # it was moved, or is looked at from elsewhere
+    if not is_at_home:
         run += f" --set storage={shlex.quote(str(folder.absolute().parent))}"
     reason, detail = (history.end["reason"], history.end["detail"]) if history.end else ("", "")
     if reason == "budget":

@@ -14,7 +14,7 @@ from cluster.gpu_use import GpuUse
 from cluster.interrupts import Interrupts
 from cluster.preparation import Say
 from cluster.remote_study import RemoteStudy
-from cluster.status import Status, read_status, status_text
+from cluster.status import Status, inert, read_status, status_text
 from cluster.tracking_address import read_address
 from cluster.trial_states import TrialState
 from cluster.watch_log import ChangeLog
@@ -58,18 +58,22 @@ def watch_study(name: str, say: Say, *, every_s: float = 5.0) -> int:
         except KeyboardInterrupt:
             say("no longer watched; the study itself goes on")
             return INCOMPLETE
-    if isinstance(form, Screen):  # it took its picture with it
-        say(status_text(picture.status))
-        for label, text in picture.hints:
-            say(f"{label:<12} {text}")
+    for line in _last_words(picture, in_full=isinstance(form, Screen)):  # a screen took its pictures with it
+        say(inert(line))
+    return COMPLETE if picture.is_complete else INCOMPLETE
+
+
+def _last_words(picture: Picture, *, in_full: bool) -> Iterator[str]:
+    status = picture.status
+    if in_full:
+        yield from status_text(status).splitlines()[:-1]
+        yield from (f"{label:<12} {text}" for label, text in picture.hints)
     if picture.is_complete:
-        say(f"{picture.status.study} is complete")
+        yield f"{status.study} is complete"
     else:
         left = f"; trials still to run: {picture.num_missing}" if picture.num_missing else ""
-        say(f"{picture.status.study}: nobody works on it any more{left}")
-    if not isinstance(form, Screen):
-        say(f"next         {picture.status.next_command}")
-    return COMPLETE if picture.is_complete else INCOMPLETE
+        yield f"{status.study}: nobody works on it any more{left}"
+    yield f"next         {status.next_command}"
 
 
 class Form(Protocol):

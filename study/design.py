@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from study.secrets import refuse_secrets
 from study.sections import MAX_TRIALS
 from study.settings import check_setting
 from study.spec import Parameter, StudySpec, Value, find_study, load_study
@@ -127,6 +128,7 @@ def read_cell(spec: StudySpec, text: str) -> Cell:
     Raises:
         InputError: it does not name each parameter once, or a run cannot have such a level.
     """
+    refuse_secrets(text, "--cell")
     cell = parse_yaml(text, "--cell")
     if not isinstance(cell, dict) or cell.keys() != spec.parameters.keys():
         raise InputError(f"--cell {text}: must give each of {', '.join(spec.parameters)}, as in '{{name: value, ...}}'")

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from study.secrets import refuse_secrets
 from study.yaml_file import read_yaml
 from trainable.config import DataConfig, InputError, TrainConfig, check_name, from_mapping
 
@@ -34,6 +35,7 @@ def read_training_file(path: Path) -> TrainingFile:
         raise InputError(f"{path}: must be a mapping with the sections {', '.join(SECTIONS)}")
     for key in mapping:
         check_name(key, SECTIONS, f"{path}: {key}", "section")
+    refuse_secrets({name: mapping.get(name) for name in ("data", "training")}, str(path))  # the rest holds hashes
     try:
         data = from_mapping(DataConfig, mapping.get("data"), "data")
         training = from_mapping(TrainConfig, mapping.get("training"), "training")

@@ -10,7 +10,7 @@ import pytest
 from bench.processes import wait_for
 from bench.s3_server import S3Server, s3_server
 from cluster.lease import LEASE_FILE, Lease, LeaseLostError
-from cluster.remote_study import RemoteStudy, local_folder
+from cluster.remote_study import RemoteStudy, find_remote
 from trainable import object_store
 from trainable.atomic import sole_user
 from trainable.config import InputError
@@ -148,9 +148,9 @@ def test_a_reader_leaves_the_copy_of_a_driver_alone(server: S3Server, url: str) 
     study.pull()
     with sole_user(study.folder):
         (study.folder / "ledger.jsonl").write_bytes(b"ahead of the store\n")
-        assert local_folder(url) == study.folder
+        assert found(url) == study.folder
     assert (study.folder / "ledger.jsonl").read_bytes() == b"ahead of the store\n"
-    local_folder(url)
+    find_remote(url)
     assert (study.folder / "ledger.jsonl").read_bytes() == b"one\n"
 
 
@@ -206,8 +206,14 @@ def test_who_is_at_work_is_known_to_readers(url: str) -> None:
     reader.check()
 
 
+def found(url: str) -> Path:
+    remote = find_remote(url)
+    assert remote
+    return remote.folder
+
+
 def test_an_analysis_is_pushed(server: S3Server, url: str) -> None:
-    folder = local_folder(url)
+    folder = found(url)
     (folder / "analysis/report.md").write_bytes(b"found")
     (folder / "trials.json").write_bytes(b"not of the analysis")
     RemoteStudy(url).push_analysis()
@@ -217,10 +223,10 @@ def test_an_analysis_is_pushed(server: S3Server, url: str) -> None:
 
 def test_a_url_without_a_study_is_refused(server: S3Server, url: str) -> None:
     with pytest.raises(InputError, match=r"s3://.*/none: holds no study"):
-        local_folder(f"{url}/none")
+        find_remote(f"{url}/none")
     with pytest.raises(InputError, match="names a bucket alone"):
-        local_folder("s3://bucket/")
-    assert local_folder("studies/demo") == Path("studies/demo")
+        find_remote("s3://bucket/")
+    assert find_remote("studies/demo") is None
 
 
 def test_nothing_outside_the_study_is_asked_for(server: S3Server, url: str) -> None:

@@ -171,6 +171,27 @@ def test_a_manifest_keeps_secrets_to_itself(
     assert find_secrets(text.encode(), canaries) == set()
 
 
+ADDRESSES = [
+    ("run", "demo", "--address", "me:hunter2@127.0.0.1:9"),
+    ("run", "demo", "--address", "ray://me:hunter2@127.0.0.1:9"),
+    ("cluster", "check", "demo", "--address", "me:hunter2@127.0.0.1:9"),
+    ("logs", "demo", "--address", "http://me:hunter2@127.0.0.1:9"),
+    ("status", "s3://me:hunter2@bucket/studies/demo"),
+    ("analyze", "s3://me:hunter2@bucket/studies/demo"),
+    ("watch", "s3://me:hunter2@bucket/studies/demo"),
+]
+
+
+@pytest.mark.parametrize("command", ADDRESSES, ids=" ".join)
+def test_an_address_with_a_password_is_refused_and_not_shown(
+    capsys: pytest.CaptureFixture[str], command: tuple[str, ...]
+) -> None:
+    assert canopoint.main([*command]) == 2
+    captured = capsys.readouterr()
+    assert "hunter2" not in captured.out + captured.err
+    assert len(captured.err.splitlines()) == 1
+
+
 def served(url: str, token: str) -> bytes:
     """What the head answers to whoever has its token; to others, nothing."""
     with pytest.raises(urllib.error.HTTPError, match="401"):

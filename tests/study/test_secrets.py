@@ -15,6 +15,7 @@ import canopoint
 from study.secrets import is_secret_name, refuse_secrets, secret_kind
 from study.sections import Budget, Confirm, Failures, Objective, Parameter, Resources, Search, Tracking
 from study.spec import CATALOG, StudySpec, load_study, parse_study
+from study.training_file import read_training_file
 from study.yaml_file import read_yaml, to_yaml
 from trainable.config import AnnotationConfig, DataConfig, InputError, SplitConfig, SyntheticConfig, TrainConfig
 
@@ -198,3 +199,25 @@ def check_refused(arguments: list[str], start: str, study: Path, capsys: pytest.
         assert len(captured.err) < 400
         assert "hunter2" not in captured.err
     assert list(study.parent.iterdir()) == [study]
+
+
+def test_so_is_a_cell(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for cell in ("{api_key: hunter2}", "api_key:hunter2", "{points_per_image: 's3://me:hunter2@bucket'}"):
+        assert canopoint.main(["confirm", "demo", "--cell", cell]) == 2
+        said = capsys.readouterr().err
+        assert said.startswith("canopoint: --cell: holds what looks like a")
+        assert "hunter2" not in said
+
+
+def test_so_is_a_training_file_and_its_hashes_are_none(tmp_path: Path) -> None:
+    path = tmp_path / "best.yaml"
+    training: dict[str, Any] = {"encoder": "resnet18", "weights": "none"}
+    reproduces = {"trial_id": "0123456789ab", "result_sha256": "0123456789abcdef" * 4}
+    path.write_text(to_yaml({"data": {"synthetic": {}}, "training": training, "reproduces": reproduces}))
+    assert read_training_file(path).reproduces == reproduces
+    training["weights"] = "https://me:hunter2@host/resnet18-f37072fd.pth"
+    path.write_text(to_yaml({"data": {"synthetic": {}}, "training": training}))
+    with pytest.raises(InputError) as caught:
+        read_training_file(path)
+    assert str(caught.value).startswith(f"{path}: training.weights: holds what looks like")
+    assert "hunter2" not in str(caught.value)
