@@ -167,6 +167,9 @@ class _Driver:
         except KeyboardInterrupt:
             self._end(limits, self.interrupts.received, self.work.plan().num_missing, [])
             raise
+        except InputError as error:  # a node is not as it must be
+            self._end(limits, "", self.work.plan().num_missing, [str(error)])
+            raise
         for path in sorted(set(_damaged(self.work.folder)) - damaged_before):
             self.say(f"was damaged and is repaired; the old one is set aside: {path}")
         write_trial_list(self.work)

@@ -20,6 +20,7 @@ from bench.commands import Command
 from bench.hosts import LOOPBACK
 from bench.s3_server import S3Server, s3_server
 from cluster.node_checks import PACKAGES
+from study.ledger import read_ledger
 
 pytestmark = pytest.mark.cluster
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -74,6 +75,7 @@ import json, os, sys
 from pathlib import Path
 from cluster.tuner import Wishes, run_study
 from study.spec import load_study
+from study.ledger import read_ledger
 from trainable.tune_trainable import Trainable
 class Watched(Trainable):
     def step(self):
@@ -250,6 +252,9 @@ def test_other_sources_and_unshared_storage_are_refused_with_the_node(
     assert "submit takes our own code along" in second
     assert not list((hidden / "storage" / "tiny").glob("trials/*"))
     assert not list((hidden / "storage" / "tiny").glob(".preflight*"))
+    last = read_ledger(hidden / "storage" / "tiny")[-1]
+    assert (last["event"], last["reason"]) == ("session_ended", "incomplete")
+    assert last["detail"] in line
 
 
 def test_a_gpu_request_on_a_cpu_cluster_is_refused_and_nothing_is_written(
