@@ -21,6 +21,13 @@ ROOT = Path(__file__).resolve().parent.parent
 UP_WITHIN_S = 120.0
 UP = "Ray runtime started."
 STORE_BYTES = 128 * 2**20
+ASK = """
+import sys, urllib.request, urllib.error
+try:
+    urllib.request.urlopen(sys.argv[1], timeout=10)
+except urllib.error.HTTPError:
+    pass  # it asks for a token: an answer, too
+"""
 
 
 class TwoNodes:
@@ -94,6 +101,8 @@ class TwoNodes:
         arguments = ("--head", f"--node-ip-address={address}", f"--temp-dir={self.folder}")
         self._ray_start(self._hosts[0], *arguments, *ports, *dashboard)
         self._wait_until_up()
+        if self.jobs_url:  # it takes connections before it can answer
+            wait_for(self._jobs_api_answers, UP_WITHIN_S, f"the Jobs API; see {self._log}")
 
     def add_node(self) -> None:
         """Starts a second node, in the place of a lost one; Ray takes it in when it is up."""
@@ -117,6 +126,10 @@ class TwoNodes:
     def _wait_until_up(self) -> None:
         """Waits until as many nodes as were started have said that they are up."""
         wait_for(lambda: self._log.read_text().count(UP) == len(self._started), UP_WITHIN_S, f"Ray; see {self._log}")
+
+    def _jobs_api_answers(self) -> bool:
+        command = [*self._hosts[0].prefix, sys.executable, "-c", ASK, f"{self.jobs_url}/api/version"]
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
     def _nodes(self) -> list[Process]:
         return [found for each in self._started if (found := process(each.pid))]
