@@ -13,6 +13,8 @@ from trainable.config import InputError
 from trainable.sealed import read_sealed
 from trainable.trial_files import read_result, read_rows
 
+pytestmark = pytest.mark.cluster
+
 
 @pytest.fixture(scope="module")
 def first_run(tmp_path_factory, make_spec) -> tuple[Outcome, list[str]]:
