@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cluster.commands import ADDRESS_HELP, add_commands, add_study
+from cluster.commands import ADDRESS_HELP, add_commands, add_study, program, shown
 from trainable.config import InputError, SyntheticConfig, TrainConfig, from_mapping
 from trainable.storage_url import is_url
 
@@ -54,7 +54,7 @@ def init(arguments: argparse.Namespace) -> int:
     if target.exists():
         raise InputError(f"{target}: exists already; rename it or edit it as it is")
     shutil.copyfile(source, target)
-    _say(f"wrote {target}; edit it, then: {_program('canopoint')} plan {target}")
+    _say(f"wrote {target}; edit it, then: {program('canopoint')} plan {target}")
     return COMPLETE
 
 
@@ -111,8 +111,10 @@ def extend(arguments: argparse.Namespace) -> int:
 
 def status(arguments: argparse.Namespace) -> int:
     """Show how a study stands, also while it runs, by its files alone; or how a cluster's job stands."""
+    from cluster.head import named_address
+
     is_here = is_url(arguments.study) or Path(arguments.study).exists()
-    if arguments.address or (not is_here and _names_cluster()):
+    if arguments.address or (not is_here and named_address()):
         from cluster.jobs import describe_job, job_text
 
         job = describe_job(arguments.study, arguments.address)
@@ -125,11 +127,6 @@ def status(arguments: argparse.Namespace) -> int:
     found = read_status(remote.folder, driver=remote.find_driver()) if remote else read_status(Path(arguments.study))
     _say(json.dumps(describe_status(found), indent=2) if arguments.format == "json" else status_text(found))
     return COMPLETE
-
-
-def _names_cluster() -> bool:
-    """Whether the environment names a cluster, as users of `ray job` have it."""
-    return bool(os.environ.get("RAY_API_SERVER_ADDRESS") or os.environ.get("RAY_ADDRESS"))
 
 
 def _run(arguments: argparse.Namespace, **wishes: Any) -> int:
@@ -153,9 +150,9 @@ def _run(arguments: argparse.Namespace, **wishes: Any) -> int:
     if not outcome.complete:
         why = f"stopped by {outcome.stopped_by}; " if outcome.stopped_by else ""
         left = f"trials still to run: {outcome.num_missing}" if outcome.num_missing else "W&B does not show all"
-        how = f"{_program('canopoint')} run" if arguments.command is extend else "the same command"
-        where = spec.url or _shown(outcome.folder)
-        _say(f"{why}{left}; {how} continues; {_program('canopoint')} analyze {where} reads what is done")
+        how = f"{program('canopoint')} run" if arguments.command is extend else "the same command"
+        where = spec.url or shown(outcome.folder)
+        _say(f"{why}{left}; {how} continues; {program('canopoint')} analyze {where} reads what is done")
         if outcome.is_mirror_stuck:
             _exit_now(INCOMPLETE)
         return INCOMPLETE
@@ -186,9 +183,9 @@ def _show_findings(folder: Path, *, as_json: bool) -> None:
         return
     _say(f"\n{analysis.text}\n")
     for label, path in [("report", analysis.report_path), ("W&B runs", folder / "wandb"), ("best", analysis.best_path)]:
-        _say(f"{label + ':':<10}{_shown(path)}")
-    _say(f"\nnext:     {_program('canopoint')} train {_shown(analysis.best_path)}   (trains that model)")
-    _say(f"          {_program('wandb')} leet {_shown(folder / 'wandb')}   (every run's curves, in the terminal)")
+        _say(f"{label + ':':<10}{shown(path)}")
+    _say(f"\nnext:     {program('canopoint')} train {shown(analysis.best_path)}   (trains that model)")
+    _say(f"          {program('wandb')} leet {shown(folder / 'wandb')}   (every run's curves, in the terminal)")
 
 
 def train(arguments: argparse.Namespace) -> int:
@@ -201,7 +198,7 @@ def train(arguments: argparse.Namespace) -> int:
         _say("trained already: nothing to do")
     if trained.diverged:
         _say(f"{trained.diverged}; lower the learning rate")
-    _say(f"weights and metrics: {_shown(trained.folder)}")
+    _say(f"weights and metrics: {shown(trained.folder)}")
     if trained.same_trial is False:
         _say("its settings, data or trainer differ from those of the trial it was exported from; so do its metrics")
     elif trained.same_trial and trained.same_bits is not None:
@@ -342,19 +339,6 @@ def _exit_now(code: int) -> None:
 
 def _say(line: str) -> None:
     print(line, flush=True)
-
-
-def _program(name: str) -> str:
-    """How a program of our environment is typed here: by its name where the shell finds it, else by its path."""
-    own = Path(sys.executable).parent / name
-    found = shutil.which(name)
-    return name if found and Path(found).resolve() == own.resolve() else _shown(own)
-
-
-def _shown(path: Path) -> str:
-    """A path as short as it can be typed from here."""
-    path = path.resolve()
-    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 if __name__ == "__main__":

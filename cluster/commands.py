@@ -4,6 +4,9 @@ Each delegates; imports are lazy, so that errors come at once.
 """
 
 import argparse
+import shlex
+import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +17,7 @@ Register = Callable[[Command], argparse.ArgumentParser]
 
 COMPLETE, BAD_INPUT = 0, 2
 ADDRESS_HELP = "of the cluster's Jobs API, as in http://127.0.0.1:8265 (RAY_API_SERVER_ADDRESS or RAY_ADDRESS)"
-JOB_HELP = "a job's submission id, or a study's name for its latest job"
+JOB_HELP = "a job's submission id, or a study's name for its job that runs, else its latest"
 
 
 def submit(arguments: argparse.Namespace) -> int:
@@ -59,7 +62,8 @@ def cluster_check(arguments: argparse.Namespace) -> int:
     from study.design import open_study
 
     report = check_cluster(open_study(arguments.study, arguments.set), arguments.address, say)
-    say(report.table())
+    for line in report.table().splitlines():
+        say(line)
     return BAD_INPUT if report.problems else COMPLETE
 
 
@@ -70,11 +74,17 @@ def manifest(arguments: argparse.Namespace) -> int:
 
     text = render(arguments.kind, open_study(arguments.study, arguments.set), arguments.image)
     if arguments.out is None:
-        say(text.rstrip("\n"))
+        print(text, end="", flush=True)  # byte for byte, as into a file
         return COMPLETE
-    if arguments.out.exists():
-        raise InputError(f"{arguments.out}: exists already; rename it, or give --out another name")
-    arguments.out.write_text(text)
+    try:
+        with arguments.out.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError as error:
+        raise InputError(f"{arguments.out}: exists already; rename it, or give --out another name") from error
+    except OSError as error:
+        raise InputError(
+            f"--out {arguments.out}: cannot be written ({error.strerror}); name a new file in a folder that is there"
+        ) from error
     say(f"wrote {arguments.out}; its first lines say how to use it")
     return COMPLETE
 
@@ -128,8 +138,24 @@ def add_commands(command: Register, commands: "argparse._SubParsersAction[argpar
 
 
 def say(line: str) -> None:
-    """Prints a line at once, for whoever follows."""
-    print(line, flush=True)
+    """Prints one line at once, for whoever follows; what a cluster says of others' doing moves no cursor here."""
+    from cluster.status import inert
+
+    print(inert(line.expandtabs()), flush=True)
+
+
+def program(name: str) -> str:
+    """How a program of our environment is typed here: by its name where the shell finds it, else by its path."""
+    own = Path(sys.executable).parent / name
+    found = shutil.which(name)
+    is_found = found is not None and Path(found).resolve() == own.resolve()
+    return name if is_found or not own.exists() else shlex.quote(shown(own))
+
+
+def shown(path: Path) -> str:
+    """A path as short as it can be typed from here."""
+    path = path.resolve()
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def add_study(parser: argparse.ArgumentParser) -> None:

@@ -5,7 +5,6 @@ agents of its nodes now and then, so its figures are some seconds old.
 """
 
 import csv
-import os
 import shutil
 import subprocess
 from contextlib import closing
@@ -15,13 +14,13 @@ from json import JSONDecodeError, loads
 from typing import Any
 from urllib.parse import urlsplit
 
+from cluster.head import check_jobs_api, named_address, token_headers
 from trainable.config import InputError
 
 ANSWER_S = 3.0
 MAX_ANSWER_BYTES = 2**24
 COLUMNS = ("index", "name", "utilization.gpu", "memory.used", "memory.total")
 COMMAND = ("nvidia-smi", f"--query-gpu={','.join(COLUMNS)}", "--format=csv,noheader,nounits")
-ADDRESSES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")  # in the order of `ray job`
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ class GpuUse:
 
     def __init__(self) -> None:
         """Asks nothing yet."""
-        given = next((os.environ[name] for name in ADDRESSES if os.environ.get(name)), "")
+        given = named_address()
         self._given = given if given.startswith(("http://", "https://")) else ""
         self._checked = ""
 
@@ -69,8 +68,6 @@ class GpuUse:
     def _cluster(self) -> str:
         """The Jobs API's address, once it is known to be one that lets us in."""
         if not self._checked:
-            from cluster.head import check_jobs_api
-
             self._checked = check_jobs_api(self._given).address
         return self._checked
 
@@ -100,14 +97,12 @@ def parse_gpus(answer: str) -> list[Gpu]:
 
 def _ask_dashboard(address: str) -> list[Gpu]:
     """The GPUs of the cluster's living nodes."""
-    from cluster.head import token_headers
-
     url = urlsplit(address)
     connect = HTTPSConnection if url.scheme == "https" else HTTPConnection  # follows no redirection with our token
     with closing(connect(url.netloc, timeout=ANSWER_S)) as connection:
         path = f"{url.path.rstrip('/')}/nodes?view=summary"
         connection.request("GET", path, headers=token_headers("the dashboard"))
-        return parse_nodes(loads(connection.getresponse().read(MAX_ANSWER_BYTES)))
+        return parse_nodes(loads(connection.getresponse().read(MAX_ANSWER_BYTES).decode(errors="replace")))
 
 
 def parse_nodes(answer: Any) -> list[Gpu]:

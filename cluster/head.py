@@ -19,6 +19,7 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from trainable.config import InputError
 
+ADDRESSES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")  # in the order of `ray job`
 ANSWER_S = 5.0  # for each question; there are at most three
 MAX_ANSWER_BYTES = 65536
 HOW_TO_AUTHENTICATE = "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH (or RAY_AUTH_TOKEN) to that cluster's token"
@@ -38,6 +39,11 @@ class Head:
 
     address: str
     ray_version: str
+
+
+def named_address() -> str:
+    """The cluster that the environment names for a client of its Jobs API; empty where it names none."""
+    return next((os.environ[name] for name in ADDRESSES if os.environ.get(name)), "")
 
 
 def driver_address(given: str | None) -> str | None:
@@ -72,6 +78,7 @@ def check_jobs_api(given: str | None) -> Head:
         found = _ray_version(answer, place)
         if not _is_loopback(urlsplit(address).hostname or ""):
             raise InputError(f"{place}: {OPEN_HEAD}")
+        token_headers(place)  # Ray's own client sends a token all the same
     elif status == 401 and "authentication token" in answer:
         found = _ask_with_token(address, place)
     else:
@@ -93,6 +100,7 @@ def check_head(address: str) -> Head:
     try:
         if stranger_is_let_in(address) and not _is_loopback(host):
             raise InputError(f"{place}: {OPEN_HEAD}")
+        token_headers(place)
         _check_version(found := ray_version(address), place)
         nodes = alive_nodes(address)
     except MissingTokenError:
@@ -111,24 +119,30 @@ def token_headers(place: str) -> dict[str, str]:
     """The token of our environment as Ray's own clients send it; empty where RAY_AUTH_MODE is not `token`.
 
     Raises:
-        InputError: the mode asks for a token, and there is none.
+        InputError: the mode asks for a token, and there is none, or one that no header can hold.
     """
     from ray._private.authentication.http_token_authentication import get_auth_headers_if_auth_enabled
     from ray.exceptions import AuthenticationError
 
     try:
-        return dict(get_auth_headers_if_auth_enabled({}))
+        headers = dict(get_auth_headers_if_auth_enabled({}))
     except AuthenticationError as error:
         raise InputError(f"{place}: asks for a token: {_first_sentence(error)}; {HOW_TO_AUTHENTICATE}") from error
+    if not all(value.isascii() and value.isprintable() for value in headers.values()):  # whose errors would repeat it
+        raise InputError(f"{place}: our token is not one line of letters, digits and signs; {HOW_TO_AUTHENTICATE}")
+    return headers
 
 
 def _jobs_address(given: str | None) -> str:
-    address = given or os.environ.get("RAY_API_SERVER_ADDRESS") or os.environ.get("RAY_ADDRESS")
+    address = given or named_address()
     if not address:
         raise InputError("--address: is missing; give http://HOST:8265 of the cluster's head, or set RAY_ADDRESS")
-    parts = urlsplit(address)
-    if parts.username or parts.password:
+    if "@" in address:
         raise InputError(f"--address: carries a name or password; {HOW_TO_AUTHENTICATE}")
+    try:
+        parts = urlsplit(address)
+    except ValueError:  # such as a bracket that is not closed
+        parts = urlsplit("")
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise InputError(
             f"--address {address}: is no address of the Jobs API; give http://HOST:8265 of the cluster's head, whose"
@@ -156,7 +170,9 @@ def _ask(address: str, headers: Mapping[str, str], place: str) -> tuple[int, str
             return answer.status, answer.read(MAX_ANSWER_BYTES).decode(errors="replace")
     except HTTPException as error:
         raise _not_ray(place, "no HTTP") from error
-    except (OSError, ValueError) as error:
+    except ValueError as error:  # of a port that is none; that of a header would repeat the header
+        raise _unreachable(place, "it cannot be asked" if headers else error) from None
+    except OSError as error:
         raise _unreachable(place, error.reason if isinstance(error, URLError) else error) from error
 
 

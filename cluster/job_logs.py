@@ -1,6 +1,7 @@
 """A job's log, line by line as it comes, however often the connection drops."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -55,7 +56,7 @@ def follow_log(api: JobsApi, submission_id: str, say: Say, give_up_s: float = GI
     lines = Lines(say)
     lost_since: float | None = None
     while True:
-        is_well = _follow_once(api, submission_id, lines)
+        _follow_once(api, submission_id, lines)
         try:
             job = api.find(submission_id)
             lines.add(api.logs(submission_id)[lines.num_seen :])  # all of it, where the job had ended before
@@ -70,19 +71,15 @@ def follow_log(api: JobsApi, submission_id: str, say: Say, give_up_s: float = GI
             if job.has_ended:
                 lines.end()
                 return job
-        if not is_well:
-            time.sleep(PAUSE_S)
+        time.sleep(PAUSE_S)  # also after a good end: a head that ends each connection at once is not to be run over
 
 
-def _follow_once(api: JobsApi, submission_id: str, lines: Lines) -> bool:
-    """Follows one connection to its end; whether it ended well."""
+def _follow_once(api: JobsApi, submission_id: str, lines: Lines) -> None:
+    """Follows one connection to its end; whatever ends it, the log is asked for once more."""
     import aiohttp
 
-    try:
+    with contextlib.suppress(aiohttp.ClientError, RuntimeError, OSError):
         asyncio.run(_read(api.tail(submission_id), lines))
-    except (aiohttp.ClientError, RuntimeError, OSError):  # whatever it was, the log is asked for once more
-        return False
-    return True
 
 
 async def _read(stream: AsyncIterator[str], lines: Lines) -> None:

@@ -14,6 +14,7 @@ from cluster.preparation import Say
 from cluster.progress import duration
 from cluster.resources import Node, check_cluster_fits
 from cluster.staging import STUDY_FILE, StagedFiles, stage
+from cluster.status import inert
 from study.spec import StudySpec, parse_study
 from study.yaml_file import parse_yaml
 from trainable.config import InputError
@@ -53,7 +54,10 @@ def submit(spec: StudySpec, address: str | None, say: Say, *, wait: bool = True,
             say("warning: it runs other settings than these; for these to hold, stop it and submit again")
     for line in _commands(job, api):
         say(line)
-    return _follow(api, job, say, when_left=INCOMPLETE) if wait else COMPLETE
+    if not wait:
+        return COMPLETE
+    seen = _follow(api, job, say)
+    return _exit_code(seen) if seen else INCOMPLETE
 
 
 def resume(name: str, address: str | None, say: Say, *, wait: bool = True, accept_changes: bool = False) -> int:
@@ -64,12 +68,15 @@ def resume(name: str, address: str | None, say: Say, *, wait: bool = True, accep
 
 
 def show_logs(name: str, address: str | None, say: Say, *, follow: bool = False) -> int:
-    """Says what a job said so far or, following it, all that it will say."""
+    """Says what a job said so far or, following it, all that it will say.
+
+    Returns:
+        0, also where the user no longer waits; 3 where the head was lost, and with it the rest of the log.
+    """
     api = JobsApi(address)
     job = api.find(name)
     if follow:
-        _follow(api, job, say, when_left=COMPLETE)
-        return COMPLETE
+        return COMPLETE if _follow(api, job, say) else INCOMPLETE
     for line in api.logs(job.submission_id).splitlines():
         say(line)
     return COMPLETE
@@ -84,10 +91,13 @@ def stop(name: str, address: str | None, say: Say, *, wait: bool = True) -> int:
     api = JobsApi(address)
     job = api.find(name)
     if job.has_ended:
-        say(f"job {job.submission_id} had ended already")
+        say(f"job {job.submission_id}, which worked in {job.folder}, had ended already")
     else:
         api.stop(job.submission_id)
-        say(f"job {job.submission_id} is interrupted; what has not ended after {STOP_WITHIN_S} s is killed")
+        say(
+            f"job {job.submission_id}, which works in {job.folder}, is interrupted; what has not ended after"
+            f" {STOP_WITHIN_S} s is killed"
+        )
         if not wait:
             return COMPLETE
         job = _await_end(api, job)
@@ -113,7 +123,7 @@ def job_text(described: dict[str, Any]) -> str:
         *(f"last line    {line}" for line in described["last_lines"]),
         f"next         {described['next']}",
     ]
-    return "\n".join("".join(each if each.isprintable() else " " for each in line) for line in lines)
+    return "\n".join(inert(line) for line in lines)
 
 
 def live_job(jobs: list[Job], spec: StudySpec) -> Job | None:
@@ -156,20 +166,19 @@ def _start_or_find(api: JobsApi, spec: StudySpec, staged: StagedFiles, options: 
     raise InputError(f"{spec.study}: no free name for a job was found in {MAX_TRIES} tries; give --set study=NAME")
 
 
-def _follow(api: JobsApi, job: Job, say: Say, *, when_left: int) -> int:
-    """Says the job's log to its end; returns its exit code, or `when_left` where the user no longer waits."""
+def _follow(api: JobsApi, job: Job, say: Say) -> Job | None:
+    """Says the job's log to its end; returns the job as it ended, as it was where the user left it, None where lost."""
     try:
         ended = follow_log(api, job.submission_id, say)
     except KeyboardInterrupt:
-        say(f"\njob {job.submission_id} goes on without us")
+        say("")  # an end to the line that shows ^C
+        say(f"job {job.submission_id} goes on without us")
         for line in _commands(job, api):
             say(line)
-        return when_left
-    if ended is None:
-        say(f"job {job.submission_id} is out of sight, and may go on: {_command('logs', job, api)} --follow")
-        return INCOMPLETE
-    say(_ending(api, ended))
-    return _exit_code(ended)
+        return job
+    lost = f"job {job.submission_id} is out of sight, and may go on: {_command('logs', job, api)} --follow"
+    say(_ending(api, ended) if ended else lost)
+    return ended
 
 
 def _await_end(api: JobsApi, job: Job) -> Job:
@@ -183,7 +192,7 @@ def _await_end(api: JobsApi, job: Job) -> Job:
 
 def _exit_code(job: Job) -> int:
     """That of the job's `canopoint run`; one that did not end by itself is to be continued."""
-    if job.exit_code is None or job.exit_code < 0:
+    if job.exit_code is None or _signal(job):
         return COMPLETE if job.state == "SUCCEEDED" else INCOMPLETE
     return job.exit_code if job.exit_code in (COMPLETE, BAD_INPUT, INCOMPLETE) else DEFECT
 
@@ -195,13 +204,25 @@ def _ending(api: JobsApi, job: Job) -> str:
     code = _exit_code(job)
     if code == COMPLETE:
         return f"job {job.submission_id} {job.state}: every trial reached its end, in {job.folder}"
-    how = {
+    return f"job {job.submission_id} {job.state}: {_trouble(job, code)}; {_command('resume', job, api)} continues"
+
+
+def _trouble(job: Job, code: int) -> str:
+    """Why a job did not do what it was to do."""
+    if signal := _signal(job):
+        return f"was killed (signal {signal})"
+    if job.exit_code is None and job.state == "FAILED":  # not by its own doing: a lost head, a package that is missing
+        return job.message.strip().splitlines()[0][:300] if job.message.strip() else "without a word"
+    return {
         BAD_INPUT: "its input was refused, as its last line says",
         DEFECT: f"it failed with exit code {job.exit_code}, as its log says",
     }.get(code, "incomplete")
-    if job.exit_code is None and job.state == "FAILED":  # not by its own doing: a lost head, a package that is missing
-        how = job.message.strip().splitlines()[0][:300] if job.message.strip() else "without a word"
-    return f"job {job.submission_id} {job.state}: {how}; {_command('resume', job, api)} continues"
+
+
+def _signal(job: Job) -> int:
+    """Number of the signal that killed the driver, or 0: Ray tells it by a minus, the shell in between by 128 more."""
+    code = job.exit_code or 0
+    return -code if code < 0 else max(0, code - 128)
 
 
 def _commands(job: Job, api: JobsApi) -> list[str]:

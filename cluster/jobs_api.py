@@ -24,9 +24,13 @@ if TYPE_CHECKING:
     from ray.job_submission import JobDetails
 
 ENTRYPOINT = f"python -m canopoint run {STUDY_FILE}"
+MAX_NAMED = 8  # jobs, in a line
 STOP_WITHIN_S = 30
 """Time that a driver has to end by itself; then Ray kills it, and the study is continued from what is on disk."""
 HOW_TO_STOP = {"RAY_JOB_STOP_SIGNAL": "SIGINT", "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_WITHIN_S)}
+
+METADATA = ("canopoint_study", "canopoint_folder", "canopoint_study_file")
+"""What a job of ours says of itself: a study's name, its folder on the cluster, its file's text."""
 
 NODE_GROUP = "ray.io/node-group"
 """Label of nodes that KubeRay or `ray up` made; those of `ray start` have none."""
@@ -98,16 +102,15 @@ class JobsApi:
         return sorted((_job(each) for each in found if _is_ours(each)), key=lambda job: job.started)
 
     def find(self, name: str) -> Job:
-        """The job of that submission id, or the latest one of the study of that name.
+        """The job of that submission id, or the one of the study of that name.
 
         Raises:
-            InputError: there is none.
+            InputError: there is none, or which study is meant cannot be told.
         """
         jobs = self.jobs()
-        named = [job for job in jobs if job.submission_id == name] or [job for job in jobs if job.study == name]
-        if named:
-            return named[-1]
-        known = ", ".join(job.submission_id for job in jobs[-8:]) or "none"
+        if job := find_job(jobs, name):
+            return job
+        known = ", ".join(job.submission_id for job in jobs[-MAX_NAMED:]) or "none"
         raise InputError(
             f"{name}: no such job at {self.head.address} (there are: {known}); a cluster that was started anew knows"
             f" none any more: submit the study again, it continues"
@@ -187,25 +190,44 @@ class JobsApi:
                 os.environ["RAY_API_SERVER_ADDRESS"] = before
 
 
+def find_job(jobs: list[Job], name: str) -> Job | None:
+    """The job of that submission id; or of a study's name its latest one, which is the one that lives. None of no job.
+
+    Several people of one cluster may call a study the same, and nobody's job is taken for another's.
+
+    Args:
+        jobs: to choose from, the latest last.
+        name: a submission id, or a study's name.
+
+    Raises:
+        InputError: studies in several folders have that name.
+    """
+    if named := [job for job in jobs if job.submission_id == name]:
+        return named[0]
+    named = [job for job in jobs if job.study == name]
+    latest = {job.folder: job for job in named}
+    if len(latest) > 1:
+        known = ", ".join(f"{job.submission_id} in {job.folder}" for job in [*latest.values()][-MAX_NAMED:])
+        raise InputError(f"{name}: is a study in {len(latest)} folders; name one of their jobs: {known}")
+    return named[-1] if named else None
+
+
 def _is_ours(details: "JobDetails") -> bool:
-    return "canopoint_study" in (details.metadata or {})
+    return all(name in (details.metadata or {}) for name in METADATA)
 
 
 def _metadata(spec: StudySpec, staged: StagedFiles) -> dict[str, str]:
-    return {
-        "canopoint_study": spec.study,
-        "canopoint_folder": folder_on_cluster(spec),
-        "canopoint_study_file": staged.contents[STUDY_FILE].decode(),
-    }
+    told = (spec.study, folder_on_cluster(spec), staged.contents[STUDY_FILE].decode())
+    return dict(zip(METADATA, told, strict=True))
 
 
 def _job(details: "JobDetails") -> Job:
-    metadata = details.metadata or {}
+    study, folder, study_file = ((details.metadata or {})[name] for name in METADATA)
     return Job(
         submission_id=details.submission_id or "",
-        study=metadata["canopoint_study"],
-        folder=metadata["canopoint_folder"],
-        study_file=metadata["canopoint_study_file"],
+        study=study,
+        folder=folder,
+        study_file=study_file,
         state=details.status.value,
         message=details.message or "",
         exit_code=details.driver_exit_code,

@@ -2,7 +2,7 @@
 
 It is an object that names its holder. It is made only where there is none and changed only by who knows its present
 state, so that of several drivers one has it. One that was not renewed for a minute, by the store's own clock, is dead;
-where its holder ran on this machine and is gone, at once.
+where its holder ran on this machine and is gone, at once. Who finds one of another machine waits to see which it is.
 """
 
 import errno
@@ -11,6 +11,7 @@ import json
 import os
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from trainable.object_store import ObjectStore
 
 LEASE_FILE = "holder.json"
 RENEW_AFTER_S, DEAD_AFTER_S = 10.0, 60.0
+LOOK_EVERY_S = 1.0
 MAX_TRIES = 5
 
 
@@ -38,25 +40,37 @@ class Lease:
         self._tag = ""
         self._renewed = 0.0
 
-    def check(self) -> None:
-        """Refuses where another driver is at work.
+    def check(self, say: Callable[[str], None]) -> None:
+        """Refuses where another driver is at work; waits where one may have been killed, until that is known.
+
+        Args:
+            say: is told what is waited for, and how long.
 
         Raises:
-            InputError: says which.
+            InputError: says which driver. At once where it is on this machine; else with its next renewal.
         """
         found = self._read()
-        if found and not self._is_dead(found):
-            raise InputError(f"{self._store.url}: {_refusal(found, self._dead_after_s)}")
+        left_s = self._left_s(found)
+        if not left_s:
+            return
+        holder = holder_of(found)
+        who = f"{self._store.url}: {holder or f'another driver ({LEASE_FILE} does not say which)'} is"
+        lives = holder is not None and _is_here(found)
+        if not lives:
+            say(f"{who} at work, or was killed; waiting up to {left_s:.0f} s for a sign of it")
+        if lives or not self._is_silent(found, left_s):
+            stop = f" on that host (kill -INT {holder.pid})" if holder else ""
+            raise InputError(f"{who} working here; wait for it or end it{stop}")
 
-    def take(self) -> None:
-        """Takes the lease, if need be from a dead driver.
+    def take(self, say: Callable[[str], None]) -> None:
+        """Takes the lease, if need be from a dead driver; waits as `check` does.
 
         Raises:
             InputError: another driver has it.
         """
         for _ in range(MAX_TRIES):
             tag = self._store.tag(LEASE_FILE)  # before the look at it: what has changed since is not put aside
-            self.check()
+            self.check(say)
             started = time.time()
             if self._store.swap(LEASE_FILE, self._content(), tag) if tag else self._create():
                 self._note(started)
@@ -114,16 +128,23 @@ class Lease:
         known = {"token": self._token, "machine": _machine(), "renewed": time.time()}
         return json.dumps({**asdict(Holder.of_this_process()), **known}).encode()
 
-    def _is_dead(self, found: dict[str, Any]) -> bool:
-        if self._is_gone(found):
-            return True
-        return self._store.clock() - self._store.modified(LEASE_FILE) > self._dead_after_s
+    def _left_s(self, found: dict[str, Any]) -> float:
+        """Seconds that a lease lives on if it is not renewed; 0 of a dead one, or none."""
+        if not found or self._is_gone(found):
+            return 0.0
+        return max(0.0, self._dead_after_s - (self._store.clock() - self._store.modified(LEASE_FILE)))
+
+    def _is_silent(self, found: dict[str, Any], for_s: float) -> bool:
+        """Waits so long and a little more, or until the lease is renewed or given back; whether it was not renewed."""
+        until = time.monotonic() + for_s + LOOK_EVERY_S
+        while (now := self._read()) == found and time.monotonic() < until:
+            time.sleep(LOOK_EVERY_S)
+        return now in ({}, found)
 
     def _is_gone(self, found: dict[str, Any]) -> bool:
         """Whether the holder ran on this machine and has ended."""
         holder = holder_of(found)
-        is_here = found.get("machine") == _machine() != ""
-        return is_here and holder is not None and holder.seems_dead
+        return holder is not None and _is_here(found) and holder.seems_dead
 
 
 def parse_lease(content: bytes | None) -> dict[str, Any]:
@@ -142,13 +163,9 @@ def holder_of(lease: dict[str, Any]) -> Holder | None:
     return Holder.parse(json.dumps(fields).encode())
 
 
-def _refusal(lease: dict[str, Any], dead_after_s: float) -> str:
-    holder = holder_of(lease)
-    who = f"{holder} is" if holder else f"another driver ({LEASE_FILE} does not say which) is"
-    stop = f" on that host (kill -INT {holder.pid})" if holder else ""
-    return (
-        f"{who} working here; wait for it or end it{stop}; if it was killed, this works again {dead_after_s:g} s after"
-    )
+def _is_here(lease: dict[str, Any]) -> bool:
+    """Whether the holder of a lease runs, or ran, on this machine."""
+    return lease.get("machine") == _machine() != ""
 
 
 def _machine() -> str:

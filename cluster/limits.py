@@ -14,7 +14,7 @@ class Limits:
     """What was used of a study's budget, in all its sessions.
 
     Attributes:
-        trained: ids of the trials that were trained to an end of any kind, or are being trained.
+        trained: ids of the trials that were trained to an end of any kind, or are about to be.
         wall_s: seconds that drivers were at work before this session.
         trial_s: seconds that trials trained before this session, by the epochs on disk.
     """
@@ -27,14 +27,22 @@ class Limits:
     _live: dict[str, float] = field(default_factory=dict)
     _failures: list[str] = field(default_factory=list)
 
-    def trial_started(self, trial_id: str) -> None:
-        """A trial begins to use the budget."""
+    def trial_chosen(self, trial_id: str) -> None:
+        """A trial counts, though it may still wait for a node."""
         self.trained.add(trial_id)
+
+    def trial_started(self, trial_id: str) -> None:
+        """A trial begins to use GPU-hours."""
         self._live[trial_id] = time.monotonic()
+
+    def trial_paused(self, trial_id: str) -> None:
+        """A trial has left its node, for another one or to be tried again, or never had one."""
+        now = time.monotonic()
+        self.trial_s += now - self._live.pop(trial_id, now)
 
     def trial_ended(self, trial_id: str, failure: str = "") -> None:
         """A trial has ended; `failure` says why, where it failed for good."""
-        self.trial_s += time.monotonic() - self._live.pop(trial_id, time.monotonic())
+        self.trial_paused(trial_id)
         self._failures = [*self._failures, failure] if failure else []
 
     @property

@@ -14,7 +14,8 @@ from pathlib import Path
 from cluster.resources import num_cpus
 from trainable.config import InputError
 
-MAX_TEMP_CHARACTERS = 20
+MAX_TEMP_CHARACTERS = 22
+AUTH_VARIABLES = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 LOOPBACK_VARIABLE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -43,32 +44,53 @@ def connected_ray(address: str | None = None) -> Iterator[Mapping[str, float]]:
     os.environ.update(SETTINGS)
     import ray
 
-    if address:
-        try:
-            with _own_exit(), _joining(address):
-                ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-            yield dict(ray.cluster_resources())  # type: ignore[no-untyped-call]
-        finally:
-            _shut_down()
-        return
-    # Ray's socket paths may have 107 characters, some 60 of which are its own.
-    is_long = len(tempfile.gettempdir()) > MAX_TEMP_CHARACTERS and Path("/tmp").is_dir()
-    scratch = tempfile.mkdtemp(prefix="canopoint-ray-", dir="/tmp" if is_long else None)
-    try:
-        with _own_exit(), _on_loopback():
-            ray.init(
-                address="local",
-                num_cpus=num_cpus(),
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                object_store_memory=128 * 2**20,
-                _temp_dir=scratch,
-            )
+    with _joined_ray(address) if address else _own_ray():
         yield dict(ray.cluster_resources())  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def _joined_ray(address: str) -> Iterator[None]:
+    import ray
+
+    try:
+        with _own_exit(), _joining(address):
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        yield
     finally:
         _shut_down()
-        shutil.rmtree(scratch, ignore_errors=True)
+
+
+@contextmanager
+def _own_ray() -> Iterator[None]:
+    import ray
+
+    with _private_folder() as folder, _own_token():
+        try:
+            with _own_exit(), _on_loopback():
+                ray.init(
+                    address="local",
+                    num_cpus=num_cpus(),
+                    include_dashboard=False,
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                    object_store_memory=128 * 2**20,
+                    _temp_dir=str(folder),
+                )
+            yield
+        finally:
+            _shut_down()
+
+
+@contextmanager
+def _private_folder() -> Iterator[Path]:
+    """A folder that Ray makes, and lets everybody write into, in a new one that nobody else can enter."""
+    # Ray's socket paths may have 107 characters: 64 of them are its own, and these folders take 21.
+    is_long = len(tempfile.gettempdir()) > MAX_TEMP_CHARACTERS and Path("/tmp").is_dir()
+    private = tempfile.mkdtemp(prefix="canopoint-", dir="/tmp" if is_long else None)
+    try:
+        yield Path(private, "r")
+    finally:
+        shutil.rmtree(private, ignore_errors=True)
 
 
 @contextmanager
@@ -82,7 +104,7 @@ def _own_exit() -> Iterator[None]:
 
 @contextmanager
 def _on_loopback() -> Iterator[None]:
-    """Makes a Ray that starts meanwhile listen to this machine alone, with a token that no other knows.
+    """Makes a Ray that starts meanwhile listen to this machine alone.
 
     On Linux Ray listens on all interfaces, in case other machines join; on systems where they cannot it does not, and
     this says that ours is one of those. Ray reads the variable when it is imported, so its own copy changes, too.
@@ -92,8 +114,6 @@ def _on_loopback() -> Iterator[None]:
     before = ray_constants.ENABLE_RAY_CLUSTER
     os.environ[LOOPBACK_VARIABLE] = "0"
     ray_constants.ENABLE_RAY_CLUSTER = False
-    if "RAY_AUTH_TOKEN_PATH" not in os.environ:  # without one Ray writes its own into ~/.ray, for all to read
-        os.environ.setdefault("RAY_AUTH_TOKEN", _own_token())
     try:
         yield
     finally:
@@ -101,8 +121,26 @@ def _on_loopback() -> Iterator[None]:
         del os.environ[LOOPBACK_VARIABLE]  # whoever starts a cluster from here wants one
 
 
+@contextmanager
+def _own_token() -> Iterator[None]:
+    """Gives a Ray that lives meanwhile a token that no other knows; what the environment says of tokens is hidden.
+
+    That is meant for a cluster, and may name a file that is gone. Without a token in the environment Ray writes one
+    into ~/.ray, for all to read.
+    """
+    before = {name: os.environ.pop(name, None) for name in AUTH_VARIABLES}
+    os.environ["RAY_AUTH_TOKEN"] = _token()
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)  # Ray sets its mode
+            if value is not None:
+                os.environ[name] = value
+
+
 @functools.cache
-def _own_token() -> str:
+def _token() -> str:
     """The same for every Ray of this process, which keeps the first that it sees."""
     return secrets.token_hex(32)
 

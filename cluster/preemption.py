@@ -1,9 +1,12 @@
-"""Nodes that are taken away, as spot machines are: their trials go on elsewhere, after their last epoch.
+"""Nodes that are taken away: their trials go on elsewhere, after their last epoch.
 
-A node that drains takes no new actors. Ray drains it for `ray drain-node`, for an autoscaler's notice, and where
+A node that drains takes no new actors. Ray drains it for `ray drain-node`, for its autoscaler, and where
 `ray start --block` gets SIGTERM, as when a pod is deleted: for 30 s then, or RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S. A
 trial there ends the epoch that it is in, which is on the study's storage then, and gives its actor up. Where the time
-is too short for that, the node is gone with less than one epoch.
+is too short for that, the node is gone with less than one epoch. None of this counts as a failure.
+
+A node that vanishes undrained, as a spot machine does where nobody tells Ray of its cloud's notice (so under `ray up`),
+cannot be told from one that its trials have brought down: that counts as one of their failures.retries.
 """
 
 import re

@@ -9,11 +9,8 @@ for. What is left there is memory, the GPU where the study asks for one, and W&B
 """
 
 import os
-import secrets
-import shutil
 import socket
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
@@ -32,6 +29,7 @@ from cluster.preflight_rules import (
     trial_bytes,
     wrong_clock,
 )
+from cluster.preflight_tokens import folder_of_tokens
 from cluster.preparation import Say, Work
 from cluster.resources import Node, cluster_nodes, num_fitting
 from study.design import initial_weights
@@ -80,8 +78,7 @@ class _Preflight:
 
     def compare(self, nodes: list[Node]) -> list[Node]:
         """Asks nodes for what must be as it is here, and judges it; returns those that answered."""
-        with _folder_of_tokens(self._spec.url or self._folder) as folder:
-            node_checks.write_token(folder, DRIVER)
+        with folder_of_tokens(self._spec.url or self._folder) as (folder, unwritable):
             first = ask(nodes, node_checks.look, lambda node: (folder, node.node_id), ANSWER_S)
             nodes = self._answering(first)
             names = [DRIVER, *(node.node_id for node in nodes)]
@@ -90,7 +87,10 @@ class _Preflight:
         nodes = self._answering(second)
         unread |= {node.node_id: second[node].value["unread"] for node in nodes}
         unwritten = {node.node_id: first[node].value["storage"] for node in nodes}
-        self._judge_storage(nodes, storage_problems(unwritten, unread))
+        if unwritable:  # which tells nothing of the nodes
+            self.report.judge(_driver(), "storage", unwritable, "make it writable here, or set another storage")
+        else:
+            self._judge_storage(nodes, storage_problems(unwritten, unread))
         versions = node_checks.versions()
         for node in nodes:
             self._judge(node, first[node], second[node], versions)
@@ -135,8 +135,7 @@ class _Preflight:
         is_online = self._spec.tracking.mode == "online"
         what = unreachable_wandb() if is_online else ""
         remedy = "check the network or WANDB_BASE_URL, or mirror later with --set tracking.mode=offline"
-        name = f"{DRIVER} on {socket.gethostname()}"
-        self.report.judge(name, "W&B", what, remedy, otherwise="ok" if is_online else "offline")
+        self.report.judge(_driver(), "W&B", what, remedy, otherwise="ok" if is_online else "offline")
 
     def judge_memory(self, node: Node, free: float) -> None:
         """Judges the memory that is free there."""
@@ -197,37 +196,9 @@ def unreachable_wandb() -> str:
     return ""
 
 
-@contextmanager
-def _folder_of_tokens(study: Path | str) -> Iterator[str]:
-    """A new folder in the study's, gone at the end with whatever of the study's had to be made for it.
-
-    Args:
-        study: a folder, or a URL, below which nothing needs to be made.
-    """
-    name = f".preflight-{secrets.token_hex(8)}"
-    if isinstance(study, str):
-        try:
-            yield f"{study}/{name}"
-        finally:
-            _remove_tokens(study, name)
-        return
-    folder = study / name
-    made = [each for each in folder.parents if not each.exists()]
-    folder.mkdir(parents=True)
-    try:
-        yield str(folder)
-    finally:
-        shutil.rmtree(folder)
-        for each in made:
-            each.rmdir()
-
-
-def _remove_tokens(url: str, folder: str) -> None:
-    from trainable.object_store import ObjectStore
-
-    store = ObjectStore(url)
-    for token in store.list(folder):
-        store.delete(token)
+def _driver() -> str:
+    """This process among the nodes of the report."""
+    return f"{DRIVER} on {socket.gethostname()}"
 
 
 def _free_gpus() -> dict[str, float]:

@@ -50,20 +50,23 @@ class RemoteStudy:
         self._first_store = ObjectStore(self.url)
         self._store, self._busy_store = ObjectStore(self.url, PATIENCE_S), ObjectStore(self.url, 0.0)
         self._lease = Lease(self._first_store)
-        self._stop = threading.Event()
+        self._ledger_not_before = 0.0
 
     def place(self, path: Path) -> str:
         """The URL of what lies at a path of the local copy, or beside it under `.cache`."""
         return f"{self._storage}/{path.relative_to(self.folder.parent).as_posix()}"
 
-    def check(self) -> None:
+    def check(self, say: Callable[[str], None]) -> None:
         """Finds out whether a driver can work here, before anything is done for it.
+
+        Args:
+            say: is told where it takes a minute, as after a driver that was killed on another machine.
 
         Raises:
             InputError: the store cannot be reached, read or written, or another driver is at work.
         """
         with as_bad_input():
-            self._lease.check()
+            self._lease.check(say)
             self._first_store.clock()
 
     def find_driver(self) -> tuple[bool, Holder | None]:
@@ -109,26 +112,29 @@ class RemoteStudy:
         self._copy.pull_trial(trial_id, self._store)
 
     @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
+    def held(self, say: Callable[[str], None]) -> Iterator[None]:
         """Works on the study. Only for who holds the local folder (`sole_user`).
+
+        Args:
+            say: as for `check`.
 
         Raises:
             InputError: another driver is at work.
-            StoreError: the store is lost, or another driver has taken over.
+            StoreError: the store is lost.
+            LeaseLostError: another driver has taken over.
         """
         with as_bad_input():
-            self._lease.take()
+            self._lease.take(say)
         try:
-            with self._pulling():  # a reader that was first has finished
+            with self._meanwhile(self._renew), self._pulling():  # a reader that was first has finished
                 self._copy.pull(self._store, self._store.list())
             try:
-                with self._kept_in_step():
+                with self._meanwhile(self._keep_in_step):
                     yield
             finally:
-                self._push_all()
+                _last(self._push_all)
         finally:
-            if not self._is_lost():
-                self._lease.release()
+            _last(self._lease.release)
 
     @contextlib.contextmanager
     def _pulling(self) -> Iterator[None]:
@@ -139,35 +145,36 @@ class RemoteStudy:
             yield
 
     @contextlib.contextmanager
-    def _kept_in_step(self) -> Iterator[None]:
-        thread = threading.Thread(target=self._keep_in_step, name="remote-study", daemon=True)
+    def _meanwhile(self, work: Callable[[], object]) -> Iterator[None]:
+        """Works beside the block, in a thread of its own."""
+        stop = threading.Event()
+        thread = threading.Thread(target=self._repeat, args=(work, stop), name="remote-study", daemon=True)
         thread.start()
         try:
             yield
         finally:
-            self._stop.set()
+            stop.set()
             thread.join()
 
-    def _keep_in_step(self) -> None:
+    def _repeat(self, work: Callable[[], object], stop: threading.Event) -> None:
+        """A store that is away for a while is asked again; whether the lease is still ours, it says then."""
         try:
-            self._serve()
+            while not stop.wait(TICK_S):
+                with contextlib.suppress(StoreError):
+                    work()
         except LeaseLostError as error:
             self.trouble = str(error.strerror)
         finally:
-            if not self._stop.is_set() and not self.trouble:
+            if not stop.is_set() and not self.trouble:
                 self.trouble = f"{self.url}: is no longer kept in step, by a defect of ours"
 
-    def _serve(self) -> None:
-        """A store that is away for a while is asked again; whether the lease is still ours, it says then."""
-        ledger_not_before = 0.0
-        while not self._stop.wait(TICK_S):
-            with contextlib.suppress(StoreError):
-                if self._renew():
-                    self._copy.push(self._busy_store, lambda name: self._renew() or True)  # which may take long
-                elif time.monotonic() > ledger_not_before:
-                    started = time.monotonic()
-                    self._copy.push_file(LEDGER_FILE, self._busy_store)
-                    ledger_not_before = time.monotonic() + (time.monotonic() - started) / MAX_SHARE
+    def _keep_in_step(self) -> None:
+        if self._renew():
+            self._copy.push(self._busy_store, self._is_ours)
+        elif time.monotonic() > self._ledger_not_before:
+            started = time.monotonic()
+            self._copy.push_file(LEDGER_FILE, self._busy_store)
+            self._ledger_not_before = time.monotonic() + (time.monotonic() - started) / MAX_SHARE
 
     def _renew(self) -> bool:
         """Renews the lease if it is time to, as also after a sleep of this machine; whether it was."""
@@ -176,17 +183,27 @@ class RemoteStudy:
             self._lease.renew()
         return is_due
 
-    @staticmethod
-    def _is_lost() -> bool:
-        return isinstance(sys.exception(), StoreError | LeaseLostError)
+    def _is_ours(self, name: str) -> bool:
+        """Renews the lease between two files, as to push them all may take long."""
+        try:
+            self._renew()
+        except StoreError:
+            if self._lease.age_s > 2 * RENEW_AFTER_S:  # it may be lost while the next file is pushed
+                raise
+        return True
 
     def _push_all(self) -> None:
-        """The last push of a session; none where the store is what ended it."""
-        if self._is_lost():
-            return
         self._lease.renew()  # it is still ours, or this driver has no say any more
-        self._copy.push(self._store)
+        self._copy.push(self._store, self._is_ours)
         self._copy.settle(self._store)
+
+
+def _last(act: Callable[[], None]) -> None:
+    """Does one of the last things of a session: not once the lease is lost, and where the store ended it if it can."""
+    ended_by = sys.exception()
+    if not isinstance(ended_by, LeaseLostError):
+        with contextlib.suppress(StoreError) if isinstance(ended_by, StoreError) else contextlib.nullcontext():
+            act()
 
 
 def open_remote(spec: StudySpec) -> RemoteStudy | None:

@@ -5,6 +5,7 @@ store: preflight opens the store on every node that can hold a trial, so that no
 """
 
 import os
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,11 +15,13 @@ from trainable.config import InputError
 
 GIB = 2**30
 MAX_NAMED = 6
-TRIALS_AT_ONCE = "CANOPOINT_TRIALS_AT_ONCE"
-"""In the driver's environment, of a cluster that adds nodes on demand: trials that it holds when it is full.
+WORKERS = "CANOPOINT_WORKERS"
+"""In the driver's environment, of a cluster that adds nodes on demand: its workers when it is full, as in
+`8x4cpu1gpu16gib`: 8 of them, each with 4 CPUs, one GPU and 16 GiB of memory.
 
 Ray does not tell a driver that, and who never asks for more trials than there is room for never gets more room.
 """
+_WORKERS = re.compile(r"(\d{1,6})x(\d{1,6})cpu(\d{1,6})gpu(\d{1,6})gib", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -82,20 +85,36 @@ def num_concurrent(resources: Resources, nodes: Sequence[Node] | None = None) ->
     here = [this_machine(resources)] if nodes is None else [node.resources for node in nodes]
     fitting = sum(num_fitting(resources, each) for each in here)
     if nodes is not None:
-        fitting = max(fitting, num_to_come())
+        fitting = max(fitting, num_to_come(resources))
     return max(1, min(fitting, resources.max_concurrent or fitting))
 
 
-def num_to_come() -> int:
-    """Trials that the cluster holds once it has added all nodes that it may add; 0 where it adds none.
+def num_to_come(resources: Resources) -> int:
+    """Trials that the cluster holds once it has added all nodes that it may add; 0 where it adds none that holds one.
 
     Raises:
-        InputError: the environment says something else than a number.
+        InputError: as `workers_to_come` does.
     """
-    text = os.environ.get(TRIALS_AT_ONCE, "0")
-    if not text.isdecimal():
-        raise InputError(f"{TRIALS_AT_ONCE}: must be a whole number of trials, got {text!r}; mend or remove it")
-    return int(text)
+    num, worker = workers_to_come()
+    return num * num_fitting(resources, worker)
+
+
+def workers_text(num: int, cpus: int, gpus: int, memory_gib: int) -> str:
+    """The value of `WORKERS` for so many workers, each with that."""
+    return f"{num}x{cpus}cpu{gpus}gpu{memory_gib}gib"
+
+
+def workers_to_come() -> tuple[int, dict[str, float]]:
+    """Workers of the full cluster, and what each of them has, by Ray's names; no worker where it adds none.
+
+    Raises:
+        InputError: the environment says it in another form.
+    """
+    text = os.environ.get(WORKERS, workers_text(0, 0, 0, 0))
+    if not (found := _WORKERS.fullmatch(text)):
+        raise InputError(f"{WORKERS}: must be as in 8x4cpu1gpu16gib, got {text[:80]!r}; mend or remove it")
+    num, cpus, gpus, memory_gib = map(int, found.groups())
+    return num, {"CPU": cpus, "GPU": gpus, "memory": memory_gib * GIB}
 
 
 def this_machine(resources: Resources) -> dict[str, float]:
@@ -122,18 +141,20 @@ def cluster_nodes() -> list[Node]:
 
 
 def check_cluster_fits(resources: Resources, nodes: Sequence[Node]) -> None:
-    """Refuses a request that no node of a cluster can hold; Ray would wait for ever, with a warning.
+    """Refuses a request that no node of a cluster, there or to come, can hold; Ray would wait for ever, with a warning.
 
     Raises:
         InputError: names what is asked for and what each node has.
     """
-    if num_to_come() or any(num_fitting(resources, node.resources) for node in nodes):
+    if num_to_come(resources) or any(num_fitting(resources, node.resources) for node in nodes):
         return
+    num, worker = workers_to_come()
     found = Counter(_amounts(node.resources, resources) for node in nodes)
     texts = [f"{count} x {text}" if count > 1 else text for text, count in found.most_common(MAX_NAMED)]
     more = "; ..." if len(found) > MAX_NAMED else ""
+    more += f"; it may add {num} x {_amounts(worker, resources)}" if num else ""
     way_out = "add such a node, or lower the request"
-    if resources.gpus_per_trial and not any(node.resources.get("GPU") for node in nodes):
+    if resources.gpus_per_trial and not any(each.get("GPU") for each in [worker, *(n.resources for n in nodes)]):
         way_out = "add a GPU node, or run on the CPU with --set resources.gpus_per_trial=0"
     raise InputError(
         f"resources: a trial asks for {_amounts(trial_request(resources), resources)}, and no node has that;"

@@ -1,11 +1,15 @@
 """Trials that are tried again after a failure."""
 
+import re
 from collections import Counter, deque
 from dataclasses import dataclass, field
 
 from cluster.preemption import NodeWatch, taken_node
 from cluster.preparation import Say
 from study.design import Trial
+from trainable.object_store import StoreError
+
+STORE_ERROR = re.compile(r"\bStoreError: (?:\[Errno \d+\] )?(.+)")
 
 
 @dataclass
@@ -32,9 +36,15 @@ class Retries:
         Args:
             trial: it.
             error: what Tune wrote down.
+
+        Raises:
+            StoreError: the object store was away for longer than a worker's patience. No trial is to blame, and where
+                one fails for it all will: the run ends, and the next one goes on from their checkpoints.
         """
         if node_id := taken_node(error):
             self.nodes.tell_gone(node_id)
+        elif found := STORE_ERROR.findall(error):
+            raise StoreError(found[-1])
         elif self._failures[trial.trial_id] == self.most:
             return False
         else:

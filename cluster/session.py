@@ -40,7 +40,7 @@ class Session:
         append: writes events to the ledger.
         num_at_once: trials that may run at the same time.
         failures: trial name and reason, for those that failed for good.
-        live: trial id -> trial, of those that run.
+        live: trial id -> trial, of those that run or wait for a node.
     """
 
     work: Work
@@ -61,7 +61,7 @@ class Session:
         trial = self.work.agenda.next_trial()
         if trial:
             self.append({"event": "trial_started", "trial_id": trial.trial_id, "phase": trial.phase})
-            self.limits.trial_started(trial.trial_id)
+            self.limits.trial_chosen(trial.trial_id)
             if proposal := self._proposal(trial):
                 self.journal.started(proposal.level, proposal.number)
             self.live[trial.trial_id] = trial
@@ -69,8 +69,16 @@ class Session:
 
     @property
     def is_over(self) -> bool:
-        """Whether no trial runs; then a `next_trial` that gives none means that none will come."""
+        """Whether no trial runs or waits; then a `next_trial` that gives none means that none will come."""
         return not self.live
+
+    def started(self, trial: Trial) -> None:
+        """A trial has got a node."""
+        self.limits.trial_started(trial.trial_id)
+
+    def paused(self, trial: Trial) -> None:
+        """A trial has lost its node, or failed, and waits to go on."""
+        self.limits.trial_paused(trial.trial_id)
 
     def epoch(self, trial: Trial, row: Row) -> None:
         """A trial has finished an epoch."""

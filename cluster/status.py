@@ -74,10 +74,11 @@ def read_status(
     is_at_work, holder = driver or read_holder(folder)
     history = read_history(folder, spec)
     found = find_trials(folder, history)
-    tally = Tally(spec)
+    tally, trained_s = Tally(spec), 0.0
     for trial_id in found.wanted:
         trial = read_trial_state(folder, trial_id, spec, history, is_at_work=is_at_work)
         tally.add(trial)
+        trained_s += trial.time_s
         see(trial)
     if is_at_work or not history.is_complete:
         tally.expect(found.num_settings)
@@ -91,7 +92,7 @@ def read_status(
         phases=tally.phases,
         best=tally.best,
         confirmed=tally.confirmed,
-        used=_used(spec, history, is_at_work=is_at_work),
+        used=_used(spec, history, trained_s, is_at_work=is_at_work),
         failures=tally.failures,
         diverged=tally.diverged,
         notes=_notes(folder, history, [*found.damaged, *tally.damaged], found.num_other),
@@ -140,15 +141,18 @@ def _session(history: History, driver: Holder | None, *, is_at_work: bool) -> st
     return f"ended {_clock(history.last)}: {history.end['reason']}{f' ({detail})' if detail else ''}"
 
 
-def _used(spec: StudySpec, history: History, *, is_at_work: bool) -> dict[str, tuple[float, float | None]]:
-    """As `limits.Limits` counts it, a session that still goes on included."""
-    now = time.time()
-    live_s = [now - started for started in history.live.values()] if is_at_work else []
-    session_s = now - history.last if is_at_work and history.session and not history.end else 0.0
+def _used(
+    spec: StudySpec, history: History, trained_s: float, *, is_at_work: bool
+) -> dict[str, tuple[float, float | None]]:
+    """As the next session will count it (`limits.limits_so_far`), one that still goes on included.
+
+    Trained seconds are those of the epochs so far: a trial that waits for a node uses none.
+    """
+    session_s = time.time() - history.last if is_at_work and history.session and not history.end else 0.0
     limits, budget = history.limits, spec.budget
-    gpu_hours = (limits.trial_s + sum(live_s)) * spec.resources.gpus_per_trial / 3600
+    gpu_hours = max(limits.trial_s, trained_s) * spec.resources.gpus_per_trial / 3600
     return {
-        "trials": (len(limits.trained) + len(live_s), budget.trials),
+        "trials": (len(limits.trained | history.live.keys()) if is_at_work else len(limits.trained), budget.trials),
         "hours": ((limits.wall_s + session_s) / 3600, budget.hours),
         "gpu_hours": (gpu_hours, budget.gpu_hours),
     }

@@ -7,6 +7,8 @@ its affair: its own state is a cache in a temporary folder. To Tune, a trial tha
 import logging
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -51,38 +53,62 @@ class Suggestions(Searcher):
 
 
 class Reporter(tune.Callback):
-    """Hands Tune's events to the session, and failed trials to those that are tried again."""
+    """Hands Tune's events to the session, and failed trials to those that are tried again.
+
+    Attributes:
+        trouble: with the study's disk or store: what ends the run with this step.
+    """
 
     def __init__(self, session: Session, retries: Retries, nodes: NodeWatch) -> None:
         self.session, self.retries, self.nodes = session, retries, nodes
+        self.trouble: OSError | None = None
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+        """A trial has got a node, again where it was moved or tried again."""
+        self.session.started(self._ours(trial))
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any) -> None:
         """An epoch has ended; a trial that diverged, or was done, reports none."""
         if "epoch" in result:
-            self.session.epoch(self._ours(trial), result)
+            with self._kept():
+                self.session.epoch(self._ours(trial), result)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         """A trial has ended by itself, or by the scheduler before its last epoch."""
         ours = self._ours(trial)
         epoch = trial.last_result.get("epoch", ours.config.epochs)
-        self.session.ended(ours, stopped_at=epoch if epoch < ours.config.epochs else None)
+        with self._kept():
+            self.session.ended(ours, stopped_at=epoch if epoch < ours.config.epochs else None)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         """A trial has failed, or left its node; if it is tried again, the session hears nothing of it."""
         # Tune's own reader looks into its storage, where the file comes only with the state that is never written here.
         text = Path(trial.error_file).read_text() if trial.error_file else ""
         ours = self._ours(trial)
-        if not self.retries.take(ours, text):
-            self.session.failed(ours, failure_reason(text))
+        with self._kept():
+            if self.retries.take(ours, text):
+                self.session.paused(ours)
+            else:
+                self.session.failed(ours, failure_reason(text))
 
     def on_step_end(self, iteration: int, trials: list[Any], **_: Any) -> None:
         """Ten times a second or more: the place to end the run, as nothing is half done here."""
+        if self.trouble:
+            raise self.trouble
         self.session.check()
         self.nodes.look(trials)
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing, as above."""
         return {}
+
+    @contextmanager
+    def _kept(self) -> Iterator[None]:
+        """Keeps the trouble of an event for the end of the step: Tune makes another error of what is raised here."""
+        try:
+            yield
+        except OSError as error:
+            self.trouble = self.trouble or error
 
     def _ours(self, trial: Any) -> Trial:
         return self.session.live[trial.config["trial"]["trial_id"]]
@@ -104,6 +130,7 @@ def tune_trials(
 
     Raises:
         StopRunError: a signal or a limit ended the run.
+        OSError: the study's disk is full or gone, or its object store (StoreError).
     """
     spec = session.work.spec
     nodes = NodeWatch(spec.resources, session.progress.note)

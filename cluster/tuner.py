@@ -5,7 +5,7 @@ The ledger and the trial directories are the truth, so a study is continued by r
 
 import os
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -115,7 +115,7 @@ def run_study(spec: StudySpec, say: Say, wishes: Wishes = Wishes(), trainable: t
     else:
         check_fits(spec.resources)
     if spec.url:
-        RemoteStudy(spec.url).check()
+        RemoteStudy(spec.url).check(say)
     _check_login(spec)
     with Interrupts().installed() as interrupts:
         return _run(spec, say, wishes, trainable, interrupts)
@@ -134,7 +134,7 @@ def _run(spec: StudySpec, say: Say, wishes: Wishes, trainable: type | None, inte
         _fetch_weights(spec)
         check_free_disk(work)
     stores = pack_stores(work, say)
-    held = work.remote.held() if work.remote else nullcontext()
+    held = work.remote.held(say) if work.remote else nullcontext()
     with sole_user(work.folder), held, open_ledger(work.folder, _begun(work.folder)) as ledger:
         work = replace(work, agenda=find_agenda(spec, work.folder, work.index.fingerprint, ledger.events))
         name_changed_study(work.folder, ledger.events)
@@ -167,8 +167,9 @@ class _Driver:
         except KeyboardInterrupt:
             self._end(limits, self.interrupts.received, self.work.plan().num_missing, [])
             raise
-        except InputError as error:  # a node is not as it must be
-            self._end(limits, "", self.work.plan().num_missing, [str(error)])
+        except (InputError, OSError) as error:  # a node is not as it must be; the study's disk or store fails
+            with suppress(OSError):  # then the ledger cannot say it
+                self._end(limits, str(error), self.work.plan().num_missing, [])
             raise
         for path in sorted(set(_damaged(self.work.folder)) - damaged_before):
             self.say(f"was damaged and is repaired; the old one is set aside: {path}")
@@ -309,10 +310,10 @@ class _Driver:
             reason = "interrupted"
         elif limits.failed_in_a_row:
             reason = "failures"
-        elif stopped_by:
+        elif stopped_by.startswith("budget."):
             reason = "budget"
         else:
-            reason = "incomplete" if num_missing else "complete"
+            reason = "incomplete" if num_missing or stopped_by else "complete"
         detail = stopped_by or "; ".join(failures[:1])
         used = {"wall_s": limits.used_s, "gpu_hours": limits.gpu_hours}
         self.ledger.append({"event": "session_ended", "reason": reason, "detail": detail, **used})

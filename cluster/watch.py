@@ -2,7 +2,6 @@
 
 import os
 import shlex
-import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
+from cluster.commands import program
 from cluster.gpu_use import GpuUse
 from cluster.interrupts import Interrupts
 from cluster.preparation import Say
@@ -123,9 +123,9 @@ class Looks:
 def hints(spec: StudySpec, status: Status) -> list[tuple[str, str]]:
     """Where to see the runs' curves and the search: (what it is, its address or the command)."""
     folder = shlex.quote(str(status.folder))
-    found = [("search", f"{_program('optuna-dashboard')} {folder}/optuna.journal")]
+    found = [("search", f"{program('optuna-dashboard')} {folder}/optuna.journal")]
     if spec.tracking.mode == "offline":
-        return [("curves", f"{_program('wandb')} leet {folder}/wandb"), *found]
+        return [("curves", f"{program('wandb')} leet {folder}/wandb"), *found]
     return [("W&B", read_address(status.folder) or f"project {spec.tracking.project}, from its first run on"), *found]
 
 
@@ -173,9 +173,3 @@ class Lines:
 
     def tick(self) -> None:
         """Nothing changes between two looks."""
-
-
-def _program(name: str) -> str:
-    """How a program of our environment is typed here: by its name where the shell finds it, else by its path."""
-    own = Path(sys.executable).with_name(name)
-    return name if shutil.which(name) or not own.exists() else shlex.quote(str(own))

@@ -15,8 +15,11 @@ _NAMES = re.compile(
     r"|(?:^|_)(?:auth|authorization|cookie|key|pwd|sig|signature|token)s?(?:_|$)"
 )
 _BETWEEN_WORDS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|[^A-Za-z0-9]+")
-_NAMED = re.compile(r"""(?<![\w.-])([\w.-]++)["']?\s*[:=]\s*["']?(?!\d*\.\d+\b)[^\s/,}\]]""")
-"""A name and its value inside a text, as in `?token=x`. A fraction may be a known result, and is no secret."""
+_NAMED = re.compile(r"""(?<![\w./-])([\w.-]++)["']?\s*[:=]\s*["']?(?!\d*\.\d+\b|\d(?:[\s,}]|$))[^\s/,}\]]""")
+"""A name and its value inside a text, as in `?token=x`. A fraction or a digit may be a known result, and is no secret;
+neither is a folder that is named `token=1`."""
+_KNOWN_RESULT = "objective.references."  # below which users choose the names
+_NUMBER = re.compile(r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?")
 
 _BEGIN, _END = r"(?<![A-Za-z0-9])", r"(?![A-Za-z0-9])"
 _VALUES = {  # each in linear time: a study file may hold any text
@@ -78,8 +81,13 @@ def _search(value: object, where: str, place: tuple[str, ...]) -> None:
 def _check_key(key: str, value: object, where: str, place: tuple[str, ...]) -> None:
     if kind := secret_kind(key):
         raise _refusal(where, (*place, "(a key)"), f"holds what looks like {kind}")
-    if is_secret_name(key) and not isinstance(value, float):  # a fraction may be a known result, of a user's own name
+    if is_secret_name(key) and not _is_known_result((*place, key), value):
         raise _refusal(where, (*place, key), "looks like a secret by its name")
+
+
+def _is_known_result(place: tuple[str, ...], value: object) -> bool:
+    """Whether it is a number under a name of the user's own; the flag --set gives the place, and any value, as text."""
+    return ".".join(place).startswith(_KNOWN_RESULT) and bool(_NUMBER.fullmatch(str(value)))
 
 
 def _refusal(where: str, place: tuple[str, ...], problem: str) -> InputError:

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 import canopoint
+from cluster.commands import say
 from trainable.config import SyntheticConfig
 from trainable.sealed import write_sealed
 from trainable.synthetic import write_synthetic
@@ -161,6 +162,43 @@ def test_a_bad_study_is_refused_by_its_file_and_field(
 )
 def test_a_bad_argument_is_refused(folder: Path, capsys: Captured, command: list[str], message: str) -> None:
     assert refusal(capsys, folder, *command).startswith(f"canopoint: {message}")
+
+
+MANIFEST = ["manifest", "slurm", "study.yaml", "--set", "storage=/shared/s", "--set", "data.root=/shared/forest"]
+
+
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [
+        ("absent/x", "--out absent/x: cannot be written (No such file or directory)"),
+        ("study.yaml/x", "--out study.yaml/x: cannot be written (Not a directory)"),
+        ("study.yaml", "study.yaml: exists already"),
+        ("forest", "forest: exists already"),
+        ("link", "link: exists already"),
+    ],
+)
+def test_a_manifest_is_written_into_a_new_file_alone(folder: Path, capsys: Captured, out: str, message: str) -> None:
+    (folder / "link").symlink_to("absent.txt")
+    assert refusal(capsys, folder, *MANIFEST, "--out", out).startswith(f"canopoint: {message}")
+
+
+def test_a_manifest_is_the_same_in_a_file_and_on_the_screen(folder: Path, capsys: Captured) -> None:
+    assert canopoint.main(MANIFEST) == 0
+    printed = capsys.readouterr().out
+    assert canopoint.main([*MANIFEST, "--out", "new"]) == 0
+    assert (folder / "new").read_text() == printed
+
+
+@pytest.mark.parametrize("command", ["logs", "stop", "status", "resume", "submit"])
+def test_an_address_that_is_none_is_refused(folder: Path, capsys: Captured, command: str) -> None:
+    name = ["demo", "--set", "storage=/shared/s"] if command == "submit" else ["demo"]
+    message = refusal(capsys, folder, command, *name, "--address", "http://[::1")
+    assert message.startswith("canopoint: --address http://[::1: is no address of the Jobs API")
+
+
+def test_what_a_cluster_says_of_others_doing_moves_no_cursor_and_stays_readable(capsys: Captured) -> None:
+    say("name\tÄpfel\x1b]0;title\x07\rover\x9b2J\nforged")
+    assert capsys.readouterr().out == "name    Äpfel ]0;title  over 2J forged\n"
 
 
 @pytest.mark.parametrize("command", [[], ["runn"], ["run"], ["plan", "study.yaml", "--format", "xml"]])

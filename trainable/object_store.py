@@ -15,12 +15,10 @@ import time
 import uuid
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
 from trainable.config import InputError
-from trainable.storage_url import EXTRAS, check_url, is_safe_name, is_url, working_copy
-
-__all__ = ["Entry", "ObjectStore", "StoreError", "as_bad_input", "check_url", "is_url", "working_copy"]
+from trainable.storage_url import EXTRAS, check_url, is_safe_name
 
 Result = TypeVar("Result")
 
@@ -40,6 +38,10 @@ class StoreError(OSError):
 
     def __init__(self, message: str) -> None:
         super().__init__(errno.EIO, InputError(message).args[0])
+
+    def __reduce__(self) -> tuple[type[Self], tuple[str]]:
+        """A worker's travels to the driver; as it is, OSError would be made again of its own two arguments."""
+        return type(self), (self.strerror or "",)
 
 
 class Entry(NamedTuple):

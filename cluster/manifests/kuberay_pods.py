@@ -4,7 +4,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from cluster.manifests.workers import Workers
-from cluster.resources import TRIALS_AT_ONCE
+from cluster.resources import WORKERS
 from study.spec import StudySpec
 from trainable.storage_url import is_url
 
@@ -31,7 +31,7 @@ class Pods:
     def head(self, used: Workers) -> Mapping:
         """The driver's pod. It alone may know the key for W&B: workers hold no credentials but those of the storage."""
         environment = {
-            TRIALS_AT_ONCE: str(used.trials_at_once),
+            WORKERS: used.text,
             "RAY_JOB_STOP_SIGNAL": "SIGINT",
             "RAY_JOB_STOP_WAIT_TIME_S": "30",
         }

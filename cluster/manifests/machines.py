@@ -19,6 +19,11 @@ class Machine:
     gpus: int
     memory_gib: int
 
+    @property
+    def usable_gib(self) -> int:
+        """Memory for trials, whole GiB."""
+        return int(self.memory_gib * USABLE_MEMORY)
+
 
 AWS = (
     *(Machine(f"m7i.{size}", cpus, 0, 4 * cpus) for size, cpus in (("xlarge", 4), ("2xlarge", 8), ("4xlarge", 16))),
@@ -46,14 +51,14 @@ def smallest(machines: tuple[Machine, ...], workers: Workers, resources: Resourc
     Raises:
         InputError: none is large enough.
     """
-    memory_gib = workers.memory_gib / USABLE_MEMORY if resources.memory_gib_per_trial else 0
+    memory_gib = workers.memory_gib if resources.memory_gib_per_trial else 0
     fitting = [
         each
         for each in machines
         if each.cpus >= workers.cpus
         and each.gpus >= workers.gpus
         and bool(each.gpus) == bool(workers.gpus)
-        and each.memory_gib >= memory_gib
+        and each.usable_gib >= memory_gib
     ]
     if not fitting:
         raise InputError(

@@ -10,7 +10,7 @@ from cluster.manifests.folders import read, written
 from cluster.manifests.machines import AWS, GCP, Machine, smallest
 from cluster.manifests.text import as_steps, as_yaml, build_step, resource_name
 from cluster.manifests.workers import Workers, idle_workers, workers_for
-from cluster.resources import TRIALS_AT_ONCE
+from cluster.resources import GIB, WORKERS, workers_text
 from study.spec import StudySpec
 from trainable.config import InputError
 from trainable.storage_url import is_url
@@ -43,18 +43,23 @@ Canopoint: a Ray cluster for the study {study}, by `ray up` ({provider}).
 
 {steps}
 
-A machine that is taken away costs at most an epoch of every trial on it: the trials go on elsewhere.
+A machine that vanishes costs every trial on it the running epoch and one of its failures.retries ({retries} here): the
+trial goes on elsewhere, after its last epoch.
 """
-AWS_EDIT = """\
+ABOUT_RENTED = """
+
+Workers come when they are needed, and leave when idle. They are spot machines: nobody tells Ray of the notice that the
+cloud gives, so that one which is taken away vanishes. Where that happens often, --set failures.retries=100."""
+AWS_EDIT = f"""\
 Edit first: the region; ImageId, an image with Docker and NVIDIA's driver 580 or newer
   aws ssm get-parameter --query Parameter.Value --output text --name \\
     /aws/service/deeplearning/ami/x86_64/base-oss-nvidia-driver-gpu-ubuntu-22.04/latest/ami-id
 and the workers' IamInstanceProfile, which may use the bucket and nothing else. Ray makes a role for the head, which
-must be allowed to pass that profile on (iam:PassRole)."""
-GCP_EDIT = """\
+must be allowed to pass that profile on (iam:PassRole).{ABOUT_RENTED}"""
+GCP_EDIT = f"""\
 Edit first: project_id, region and zone; the workers' service account, which may use the bucket and nothing else; and,
 if that family is gone, sourceImage: one with Docker and NVIDIA's driver 580 or newer, of
-  gcloud compute images list --project deeplearning-platform-release"""
+  gcloud compute images list --project deeplearning-platform-release{ABOUT_RENTED}"""
 OWN_EDIT = """\
 Edit first: head_ip, worker_ips and auth. Every machine has Docker and, for GPUs, NVIDIA's driver 580 or newer with its
 Container Toolkit."""
@@ -95,7 +100,7 @@ def _aws(spec: StudySpec, image: str) -> str:
     provider = {"type": "aws", "region": "us-west-2", "cache_stopped_nodes": False}
     return as_yaml(
         _comment(spec, "AWS", AWS_EDIT, build_step(image, "boto3")),
-        {**_common(spec, image, provider), **_node_types(spec, AWS, config, extra)},
+        {**_common(spec, image, provider), **_rented(spec, AWS, config, extra)},
     )
 
 
@@ -115,7 +120,7 @@ def _gcp(spec: StudySpec, image: str) -> str:
     provider = {"type": "gcp", "region": "us-west1", "availability_zone": "us-west1-a", "project_id": "EDIT"}
     return as_yaml(
         _comment(spec, "GCP", GCP_EDIT, build_step(image, "gcsfs google-api-python-client")),
-        {**_common(spec, image, provider), **_node_types(spec, GCP, config, extra)},
+        {**_common(spec, image, provider), **_rented(spec, GCP, config, extra)},
     )
 
 
@@ -140,7 +145,6 @@ def _common(spec: StudySpec, image: str, provider: Mapping) -> Mapping:
     """What all cluster files share."""
     is_rented = provider["type"] != "local"
     options = ["--ulimit nofile=65536:65536", "--security-opt no-new-privileges", "--cap-drop ALL"]
-    grows = f"; export {TRIALS_AT_ONCE}={workers_for(spec.resources).trials_at_once}" if is_rented else ""
     copied = [TOKEN_FILE, *(str(path) for _, path in read(spec) if is_rented)]
     return {
         "cluster_name": resource_name(spec.study),
@@ -153,15 +157,17 @@ def _common(spec: StudySpec, image: str, provider: Mapping) -> Mapping:
         "setup_commands": [],  # the image has all; by default Ray would install another Ray
         "head_setup_commands": [],
         "worker_setup_commands": [],
-        "head_start_ray_commands": [STOP, f"{PREPARE}{grows}; {START_HEAD}"],
+        "head_start_ray_commands": [STOP, f"{PREPARE}; {START_HEAD}"],
         "worker_start_ray_commands": [STOP, f"{PREPARE}; {START_WORKER}"],
     }
 
 
-def _node_types(
+def _rented(
     spec: StudySpec, machines: tuple[Machine, ...], config: Callable[[Machine], Mapping], extra: Mapping
 ) -> Mapping:
     """A head that holds no trials, and spot workers with and without GPUs, of which the study uses one kind.
+
+    The head knows how many of those may come.
 
     Args:
         spec: the study.
@@ -175,12 +181,25 @@ def _node_types(
     for workers in sorted((used, idle_workers(used)), key=lambda each: each.gpus):
         machine = smallest(machines, workers, spec.resources)
         types["gpu-worker" if machine.gpus else "cpu-worker"] = {
-            "resources": {"CPU": machine.cpus, **({"GPU": machine.gpus} if machine.gpus else {})},
+            "resources": _amounts(machine),
             "min_workers": 0,
             "max_workers": workers.num,
             "node_config": {**config(machine), **extra},
         }
-    return {"max_workers": used.num, "head_node_type": HEAD, "available_node_types": types}
+    machine = smallest(machines, used, spec.resources)
+    to_come = workers_text(used.num, machine.cpus, machine.gpus, machine.usable_gib)
+    return {
+        "max_workers": used.num,
+        "head_node_type": HEAD,
+        "available_node_types": types,
+        "head_start_ray_commands": [STOP, f"{PREPARE}; export {WORKERS}={to_come}; {START_HEAD}"],
+    }
+
+
+def _amounts(machine: Machine) -> Mapping:
+    """What a machine has for trials, by Ray's names; memory, too, which Ray would find out of AWS's machines alone."""
+    gpus = {"GPU": machine.gpus} if machine.gpus else {}
+    return {"CPU": machine.cpus, **gpus, "memory": machine.usable_gib * GIB}
 
 
 def _comment(spec: StudySpec, provider: str, edit: str, build: tuple[str, str]) -> str:
@@ -188,11 +207,13 @@ def _comment(spec: StudySpec, provider: str, edit: str, build: tuple[str, str]) 
         build,
         ("export RAY_AUTH_MODE=token", ""),
         ("ray get-auth-token --generate", "once: makes ~/.ray/auth_token, which `ray up` copies to every node"),
-        ("ray up FILE", "starts it; rented workers come when they are needed, and leave when idle"),
+        ("ray up FILE", "starts it"),
         ("ray dashboard FILE &", "forwards the dashboard, which listens on the head's loopback alone"),
-        ("canopoint submit STUDY --address http://127.0.0.1:8265", ""),
+        ("canopoint submit STUDY --address http://127.0.0.1:8265", "with the --set that made this file"),
         ("ray down FILE", "ends all of it"),
     ]
     if spec.tracking.mode == "online":
         steps.insert(4, ("ray rsync-up FILE ~/.netrc '~/.netrc'", "the key for W&B, to the head alone"))
-    return COMMENT.format(study=spec.study, provider=provider, edit=edit, steps=as_steps(steps))
+    return COMMENT.format(
+        study=spec.study, provider=provider, edit=edit, steps=as_steps(steps), retries=spec.failures.retries
+    )

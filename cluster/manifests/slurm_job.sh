@@ -12,25 +12,32 @@ free_port() {
   python -c 'import socket; found = socket.socket(); found.bind(("127.0.0.1", 0)); print(found.getsockname()[1])'
 }
 
-# Ray's part of one node, until it is asked to end. Ports are free ones and the folder is the job's own, as other jobs may
+# Ray's part of one node, until it is asked to end. Ports are free ones and the folder is the node's own, as other jobs may
 # run on the same machine.
 run_node() {
-  local scratch="/tmp/canopoint-$SLURM_JOB_ID" address ray # short, as the paths of sockets must be
+  local scratch="/tmp/canopoint-$SLURM_JOB_ID-$SLURM_NODEID" log="$work/node-$SLURM_NODEID.log" # short, for sockets' paths
+  local address ray
   if [ "$SLURM_NODEID" = 0 ]; then
-    address=(--head --port=0 "--ray-client-server-port=$(free_port)" --include-dashboard=false "--temp-dir=$scratch")
+    address=(--head --port=0 "--ray-client-server-port=$(free_port)" --include-dashboard=false)
   else
     until [ -s "$work/address" ]; do sleep 0.2; done
     address=("--address=$(cat "$work/address")")
   fi
-  ray start --block "${address[@]}" "--num-cpus=$SLURM_CPUS_PER_TASK" "--num-gpus=${SLURM_GPUS_ON_NODE:-0}" \
-    "--dashboard-agent-listen-port=$(free_port)" >"$work/node-$SLURM_NODEID.log" 2>&1 &
+  # Ray lets everybody write into its folder, and anybody may have made one of that name before us.
+  if ! { rm -rf -- "$scratch" && mkdir -m 700 "$scratch"; } >"$log" 2>&1; then
+    echo "canopoint: $(hostname) has a $scratch that is not ours; remove it, or sbatch --exclude that node" >>"$log"
+    touch "$work/node-$SLURM_NODEID.ended"
+    return 1
+  fi
+  ray start --block "${address[@]}" "--temp-dir=$scratch/r" "--num-cpus=$SLURM_CPUS_PER_TASK" \
+    "--num-gpus=${SLURM_GPUS_ON_NODE:-0}" "--dashboard-agent-listen-port=$(free_port)" >"$log" 2>&1 &
   ray=$!
   # shellcheck disable=SC2064 # as it is now: a trap outlives local variables
   trap "kill -TERM $ray 2>/dev/null || true" TERM
   if [ "$SLURM_NODEID" = 0 ]; then
-    while kill -0 "$ray" 2>/dev/null && ! [ -s "$scratch/ray_current_cluster" ]; do sleep 0.2; done
+    while kill -0 "$ray" 2>/dev/null && ! [ -s "$scratch/r/ray_current_cluster" ]; do sleep 0.2; done
     # Whole or not at all: others wait for it.
-    cp "$scratch/ray_current_cluster" "$work/address.new" 2>/dev/null && mv "$work/address.new" "$work/address"
+    cp "$scratch/r/ray_current_cluster" "$work/address.new" 2>/dev/null && mv "$work/address.new" "$work/address"
   fi
   while kill -0 "$ray" 2>/dev/null; do wait "$ray" || true; done
   rm -rf -- "$scratch"

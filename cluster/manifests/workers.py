@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 
+from cluster.resources import workers_text
 from study.spec import Resources
 
 TRIALS_AT_ONCE = 8
@@ -31,9 +32,9 @@ class Workers:
     memory_gib: int
 
     @property
-    def trials_at_once(self) -> int:
-        """Trials that all of them hold."""
-        return self.num * self.trials_each
+    def text(self) -> str:
+        """All of them, as a driver is told of them."""
+        return workers_text(self.num, self.cpus, self.gpus, self.memory_gib)
 
 
 def workers_for(resources: Resources) -> Workers:

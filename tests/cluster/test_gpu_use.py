@@ -61,6 +61,12 @@ def test_a_cluster_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) ->
     assert "not known now: --address http://127.0.0.1:9: nothing answers there" in line
 
 
+def test_an_address_that_is_none_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "http://[::1")
+    (line,) = GpuUse().read()
+    assert "not known now: --address http://[::1: is no address of the Jobs API" in line
+
+
 def test_lines_that_are_none_of_a_gpu_are_left_out() -> None:
     assert parse_gpus("NVIDIA-SMI has failed, because\n\n") == []
     assert len(parse_gpus(TWO)) == 2

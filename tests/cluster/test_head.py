@@ -14,6 +14,7 @@ import pytest
 from ray.core.generated import gcs_service_pb2 as gcs
 
 import cluster.head
+from bench.commands import run
 from cluster.head import check_head, check_jobs_api, driver_address
 from cluster.local_ray import connected_ray
 from trainable.config import InputError
@@ -146,6 +147,22 @@ def test_our_token_is_sent_to_what_asks_for_it_as_ray_does_and_to_nobody_else(mo
         assert [each.get("Authorization") for each in asked] == [None, "Bearer canary"]
 
 
+@pytest.mark.parametrize("token", ["can\nary", "can\x1bary", "canäry"])
+def test_a_token_that_no_header_can_hold_is_neither_sent_nor_shown(tmp_path, token):
+    """In a process of its own: Ray reads the environment once. A head that asks for no token is sent one by Ray."""
+    environment = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token}
+    with web_server(*MISSING) as (closed, _), web_server(200, said()) as (opened, _), gcs_server() as gcs_port:
+        for command, address in (
+            ("logs", f"http://127.0.0.1:{closed}"),
+            ("logs", f"http://127.0.0.1:{opened}"),
+            ("run", f"127.0.0.1:{gcs_port}"),
+        ):
+            code, text = run(tmp_path, environment, command, "demo", "--address", address)
+            assert (code, len(text.splitlines())) == (2, 1), text
+            assert "our token is not one line of letters, digits and signs" in text
+            assert "ary" not in text
+
+
 @pytest.mark.parametrize("text", ["", "<html>hello</html>", "[]", '{"version": "4"}'])
 def test_another_service_is_told_apart(text):
     with web_server(200, text) as (port, _):
@@ -172,13 +189,16 @@ def test_what_is_no_address_is_refused(address):
     is_refused(check_jobs_api, f"http://{address.replace('127.0.0.1', 'h.invalid')}", "--address")
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1:6379", "auto", "ray://127.0.0.1:10001", "http://", "localhost"])
+@pytest.mark.parametrize(
+    "address", ["127.0.0.1:6379", "auto", "ray://127.0.0.1:10001", "http://", "localhost", "http://[::1"]
+)
 def test_what_is_no_address_of_the_jobs_api_is_refused(address):
     is_refused(check_jobs_api, address, f"--address {address}", "http://HOST:8265")
 
 
 def test_credentials_in_an_address_are_refused_and_not_repeated():
     assert "canary" not in is_refused(check_jobs_api, "http://user:canary@127.0.0.1:8265", "RAY_AUTH_TOKEN_PATH")
+    assert "canary" not in is_refused(check_jobs_api, "http://user:canary@[::1", "RAY_AUTH_TOKEN_PATH")
 
 
 def test_the_jobs_api_is_looked_up_as_ray_does_and_a_flag_goes_first(monkeypatch):

@@ -1,11 +1,13 @@
 """Cutting a log into lines; a connection that really breaks: test_jobs.py."""
 
 import asyncio
+import time
 
 import pytest
 
 import cluster.job_logs
-from cluster.job_logs import Lines, _read
+from cluster.job_logs import Lines, _read, follow_log
+from cluster.jobs_api import Job
 
 
 @pytest.fixture
@@ -43,3 +45,27 @@ def test_a_silent_connection_is_given_up(said, monkeypatch):
     monkeypatch.setattr(cluster.job_logs, "QUIET_S", 0.05)
     asyncio.run(_read(stream("a\n", silence_s=30.0), Lines(said.append)))
     assert said == ["a"]
+
+
+class EagerHead:
+    """Ends each connection well and at once; its job ends later."""
+
+    def __init__(self, num_looks: int) -> None:
+        self._states = ["RUNNING"] * num_looks + ["SUCCEEDED"]
+
+    def tail(self, submission_id: str):
+        return stream("a\n")
+
+    def logs(self, submission_id: str) -> str:
+        return "a\n"
+
+    def find(self, name: str) -> Job:
+        return Job(name, "tiny", "/shared/tiny", "", self._states.pop(0), "", None, 1e9, None)
+
+
+def test_a_connection_that_ends_while_the_job_goes_on_is_not_made_again_at_once(said, monkeypatch):
+    monkeypatch.setattr(cluster.job_logs, "PAUSE_S", 0.1)
+    started = time.monotonic()
+    ended = follow_log(EagerHead(5), "j", said.append)
+    assert (ended.state, said) == ("SUCCEEDED", ["a"])
+    assert time.monotonic() - started >= 0.5

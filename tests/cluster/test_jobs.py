@@ -16,15 +16,19 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from signal import SIGINT
 
 import pytest
 
+import cluster.jobs
 from bench.chaos_cluster import TwoNodes, one_node
 from bench.commands import Command, run
 from bench.processes import wait_for
-from cluster.jobs import _exit_code, check_fits_now, job_text, live_job, next_submission_id
+from cluster.head import Head
+from cluster.job_logs import follow_log
+from cluster.jobs import _ending, _exit_code, check_fits_now, job_text, live_job, next_submission_id, show_logs
 from cluster.jobs_api import Job, folder_on_cluster
 from cluster.resources import Node
 from cluster.staging import STUDY_FILE, stage
@@ -73,13 +77,44 @@ def test_the_next_job_of_a_study_has_the_next_number():
 @pytest.mark.parametrize(
     ("state", "code", "expected"),
     [
-        ("SUCCEEDED", 0, 0), ("FAILED", 3, 3), ("FAILED", 2, 2), ("FAILED", 1, 1), ("FAILED", 137, 1),
-        ("FAILED", -9, 3), ("FAILED", None, 3), ("STOPPED", None, 3),
+        ("SUCCEEDED", 0, 0), ("FAILED", 3, 3), ("FAILED", 2, 2), ("FAILED", 1, 1), ("FAILED", 128, 1),
+        ("FAILED", 137, 3), ("FAILED", -9, 3), ("FAILED", None, 3), ("STOPPED", None, 3),
     ],
 )  # fmt: skip
 def test_the_exit_code_is_that_of_the_jobs_own_run(state, code, expected):
     """Who was killed or never started is to be continued."""
     assert _exit_code(job("j", state=state, exit_code=code)) == expected
+
+
+class LostHead:
+    """Its jobs are known, and from then on it does not answer."""
+
+    def __init__(self, address: str | None) -> None:
+        self.head = Head(address or "", "2")
+        self._known = [job("canopoint-tiny-1")]
+
+    def find(self, name: str) -> Job:
+        if not self._known:
+            raise InputError("nothing answers there")
+        return self._known.pop()
+
+    def tail(self, submission_id: str):
+        raise ConnectionError("refused")
+
+
+@pytest.mark.parametrize(("code", "number"), [(137, 9), (-9, 9), (143, 15), (-2, 2)])
+def test_a_driver_that_was_killed_is_to_be_continued(code, number):
+    """Between Ray and the driver there may be a shell, which tells of the signal in its own way."""
+    line = _ending(LostHead("http://h:8265"), job("j", state="FAILED", exit_code=code, message="Job failed"))
+    assert line == f"job j FAILED: was killed (signal {number}); canopoint resume j --address http://h:8265 continues"
+
+
+def test_who_follows_a_job_that_gets_out_of_sight_is_told_by_the_exit_code(monkeypatch):
+    said: list[str] = []
+    monkeypatch.setattr(cluster.jobs, "JobsApi", LostHead)
+    monkeypatch.setattr(cluster.jobs, "follow_log", partial(follow_log, give_up_s=-1.0))
+    assert show_logs("tiny", "http://h:8265", said.append, follow=True) == 3
+    assert "is out of sight, and may go on" in said[-1]
 
 
 def test_a_request_that_no_node_holds_is_refused_unless_nodes_come_and_go(make_spec):
@@ -218,7 +253,7 @@ def run_typed(desk: Path, head: TwoNodes, *arguments: str, **environment: str) -
 @pytest.mark.cluster
 def test_leaving_a_job_does_not_end_it_and_says_how_to_go_on(head, desk, write):
     path, spec = write("left")
-    submitted = Submitted(head, spec, "echo begun; exec sleep 300")
+    submitted = Submitted(head, spec, "printf '\\033[31mred\\trose\\n'; echo begun; exec sleep 300")
     with typed(desk, head, "submit", path) as command:
         command.wait_until_it_says("begun", WAIT_S)
         command.send(SIGINT)
@@ -235,12 +270,14 @@ def test_leaving_a_job_does_not_end_it_and_says_how_to_go_on(head, desk, write):
     assert "last line    begun" in said
     code, said = run_typed(desk, head, "stop", "left", "--no-wait")
     assert (code, len(said.splitlines())) == (0, 1)
+    assert f"which works in {spec.folder}, is interrupted" in said
     code, said = run_typed(desk, head, "stop", "left")
     assert code == 0
     assert re.search(rf"{submitted.name} STOPPED: incomplete; canopoint resume {submitted.name}", said)
     code, said = run_typed(desk, head, "logs", "left")
     assert code == 0
-    assert said.splitlines()[-1] == "begun"
+    assert "begun" in said.splitlines()  # the last line, or Ray's own, which it writes without a hurry
+    assert " [31mred        rose\n" in said  # a terminal would have turned red
 
 
 class Cable:
@@ -314,7 +351,7 @@ def test_a_dry_run_says_everything_and_hands_nothing_over(head, desk, write):
     code, said = run_typed(desk, head, "submit", path, "--dry-run")
     assert code == 0, said
     for text in ("canopoint.py", "study/catalog/demo.yaml", "study.yaml", "files, ", "a trial gets 1 CPU, 0 GPUs",
-                 "start canopoint-dry-1", "Ray 2.", "is made on the cluster"):  # fmt: skip
+                 "start canopoint-dry-1", "Ray 2.", "is not seen from here"):  # fmt: skip
         assert text in said
     Path(spec.storage).mkdir()
     code, said = run_typed(desk, head, "submit", path, "--dry-run")
@@ -322,12 +359,13 @@ def test_a_dry_run_says_everything_and_hands_nothing_over(head, desk, write):
     for text in ("explore      2 trials", "GPU-hours", "nothing was uploaded or started"):
         assert text in said
     assert known(head) == before
-    assert not spec.folder.exists()
+    assert list(Path(spec.storage).iterdir()) == []
 
 
 @pytest.mark.cluster
 def test_other_peoples_jobs_are_not_ours_to_stop(head, desk):
-    ray_job(head, "submit", "--no-wait", "--submission-id", "somebodys", "--", "sleep", "300")
+    partly_ours = ("--metadata-json", '{"canopoint_study": "somebodys"}')
+    ray_job(head, "submit", "--no-wait", "--submission-id", "somebodys", *partly_ours, "--", "sleep", "300")
     for command in ("stop", "resume", "logs", "status"):
         code, said = run_typed(desk, head, command, "somebodys")
         assert (code, len(said.splitlines())) == (2, 1), said

@@ -55,10 +55,10 @@ def test_a_trial_that_failed_and_went_on_is_counted_once() -> None:
     assert (limits.trained, limits.trial_s) == ({"a"}, 90.0)
 
 
-def test_a_budget_of_trials_counts_those_that_were_started_and_lets_them_end() -> None:
+def test_a_budget_of_trials_counts_those_that_were_chosen_and_lets_them_end() -> None:
     limits = Limits(make_study(budget={"trials": 2}), {"x"})
     assert limits.allows_another_trial
-    limits.trial_started("a")
+    limits.trial_chosen("a")
     assert not limits.allows_another_trial
     assert limits.reached() == ""
     assert limits.exhausted() == "budget.trials: 2 used up"
@@ -76,6 +76,25 @@ def test_a_budget_of_gpu_hours_counts_the_live_trials_too() -> None:
     limits.trial_started("b")
     time.sleep(0.12)
     assert limits.reached() == "budget.gpu_hours: 1 used up"
+
+
+def test_a_trial_that_waits_for_a_node_uses_no_gpu_hours() -> None:
+    limits = Limits(make_study())
+    limits.trial_chosen("a")
+    time.sleep(0.01)
+    assert limits.gpu_hours == 0
+    limits.trial_started("a")
+    time.sleep(0.01)
+    limits.trial_paused("a")
+    used = limits.gpu_hours
+    assert used > 0
+    time.sleep(0.01)
+    assert limits.gpu_hours == used
+    limits.trial_started("a")
+    time.sleep(0.01)
+    limits.trial_ended("a")
+    limits.trial_ended("b", "its node never came up")
+    assert limits.gpu_hours == pytest.approx(2 * used, rel=0.5)
 
 
 def test_failures_in_a_row_end_the_run_and_name_their_common_cause() -> None:

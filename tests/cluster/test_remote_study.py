@@ -1,6 +1,7 @@
 """A study in an object store and its local copy: moto's S3 server on loopback."""
 
 import shutil
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 
 from bench.processes import wait_for
 from bench.s3_server import S3Server, s3_server
+from cluster import remote_study
 from cluster.lease import LEASE_FILE, Lease, LeaseLostError
 from cluster.remote_study import RemoteStudy, find_remote
 from trainable import object_store
@@ -105,7 +107,7 @@ def test_a_name_that_leads_out_is_refused_and_nothing_is_written(server: S3Serve
 def test_a_driver_pushes_what_is_its_own_and_what_has_changed(server: S3Server, url: str) -> None:
     study = RemoteStudy(url)
     study.folder.mkdir(parents=True)
-    with sole_user(study.folder), study.held():
+    with sole_user(study.folder), study.held(print):
         server.requests.clear()
         (study.folder / "ledger.jsonl").write_bytes(b"one\ntwo\nhal")
         wait_for(lambda: server.get("p/tiny/ledger.jsonl") == b"one\ntwo\n", 5, "the ledger, up to its last whole line")
@@ -157,10 +159,10 @@ def test_a_reader_leaves_the_copy_of_a_driver_alone(server: S3Server, url: str) 
 def test_a_driver_that_has_lost_its_lease_knows_and_pushes_no_more(server: S3Server, url: str) -> None:
     study = RemoteStudy(url)
     study.folder.mkdir(parents=True)
-    with pytest.raises(LeaseLostError), sole_user(study.folder), study.held():  # noqa: PT012
+    with pytest.raises(LeaseLostError), sole_user(study.folder), study.held(print):  # noqa: PT012
         server.age(f"p/tiny/{LEASE_FILE}", 61)
         other = Lease(ObjectStore(url))
-        other.take()
+        other.take(print)
         study._lease._renewed -= 60  # as after a sleep of the machine
         (study.folder / "data.json").write_bytes(b"too late")
         wait_for(lambda: bool(study.trouble), 10, "the loss to be noticed")
@@ -173,7 +175,7 @@ def test_a_driver_that_has_lost_its_lease_knows_and_pushes_no_more(server: S3Ser
 def test_a_driver_outlasts_a_store_that_is_away(server: S3Server, url: str) -> None:
     study = RemoteStudy(url)
     study.folder.mkdir(parents=True)
-    with sole_user(study.folder), study.held():
+    with sole_user(study.folder), study.held(print):
         with server.away():
             study._lease._renewed -= 20  # due
             (study.folder / "ledger.jsonl").write_bytes(b"one\ntwo\n")
@@ -188,22 +190,71 @@ def test_a_driver_outlasts_a_store_that_is_away(server: S3Server, url: str) -> N
 def test_an_interrupted_driver_pushes_and_gives_the_lease_back(server: S3Server, url: str) -> None:
     study = RemoteStudy(url)
     study.folder.mkdir(parents=True)
-    with pytest.raises(KeyboardInterrupt), sole_user(study.folder), study.held():  # noqa: PT012
+    with pytest.raises(KeyboardInterrupt), sole_user(study.folder), study.held(print):  # noqa: PT012
         (study.folder / "data.json").write_bytes(b"in time")
         raise KeyboardInterrupt
     assert server.get("p/tiny/data.json") == b"in time"
     assert f"p/tiny/{LEASE_FILE}" not in server.names()
 
 
+def test_a_driver_that_the_store_ended_pushes_what_it_can(server: S3Server, url: str) -> None:
+    study = RemoteStudy(url)
+    study.folder.mkdir(parents=True)
+    with pytest.raises(StoreError, match="of a worker"), sole_user(study.folder), study.held(print):  # noqa: PT012
+        (study.folder / "ledger.jsonl").write_bytes(b"one\nended\n")
+        raise StoreError("of a worker")
+    assert server.get("p/tiny/ledger.jsonl") == b"one\nended\n"
+    assert f"p/tiny/{LEASE_FILE}" not in server.names()
+
+
+def renewals(server: S3Server) -> int:
+    return server.requests.count(("PUT", f"/{server.bucket}/p/tiny/{LEASE_FILE}"))
+
+
+def test_the_lease_is_renewed_during_the_first_pull(
+    server: S3Server, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote_study, "RENEW_AFTER_S", 0.1)
+    study = RemoteStudy(url)
+    study.folder.mkdir(parents=True)
+
+    def work() -> None:
+        with sole_user(study.folder), study.held(print):
+            pass
+
+    driver = threading.Thread(target=work)
+    with RemoteStudy(url)._pulling():  # the driver has to wait for it, as for a store of many trials
+        driver.start()
+        wait_for(lambda: renewals(server) >= 3, 10, "two renewals")
+        assert not (study.folder / "study.yaml").exists()
+    driver.join()
+    assert contents(study.folder) == STUDY
+
+
+def test_the_lease_is_renewed_between_the_files_of_the_last_push(
+    server: S3Server, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = RemoteStudy(url)
+    study.folder.mkdir(parents=True)
+    with sole_user(study.folder), study.held(print):
+        for name in ("a.json", "b.json", "c.json"):
+            (study.folder / name).write_bytes(b"{}")
+        monkeypatch.setattr(remote_study, "RENEW_AFTER_S", 0.0)
+        server.requests.clear()
+    put = [path.rpartition("/")[2] for method, path in server.requests if method == "PUT"]
+    told = [name for name, after in zip(put, [*put[1:], ""], strict=True) if name != after]  # renewals in a row as one
+    assert told[:6] == [LEASE_FILE, "a.json", LEASE_FILE, "b.json", LEASE_FILE, "c.json"]
+
+
 def test_who_is_at_work_is_known_to_readers(url: str) -> None:
     study, reader = RemoteStudy(url), RemoteStudy(url)
     assert reader.find_driver() == (False, None)
     study.folder.mkdir(parents=True)
-    with sole_user(study.folder), study.held():
+    with sole_user(study.folder), study.held(print):
         assert reader.find_driver()[0]
         with pytest.raises(InputError, match="is working here"):
-            reader.check()
-    reader.check()
+            reader.check(print)
+    reader.check(print)
 
 
 def found(url: str) -> Path:
@@ -231,9 +282,9 @@ def test_a_url_without_a_study_is_refused(server: S3Server, url: str) -> None:
 
 def test_nothing_outside_the_study_is_asked_for(server: S3Server, url: str) -> None:
     study = RemoteStudy(url)
-    study.check()
+    study.check(print)
     study.pull()
-    with sole_user(study.folder), study.held():
+    with sole_user(study.folder), study.held(print):
         pass
     outside = [path for _, path in server.requests if "/p/tiny/" not in path and "prefix=p/tiny/" not in path]
     assert outside == []

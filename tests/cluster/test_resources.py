@@ -4,13 +4,14 @@ import pytest
 
 from cluster.resources import (
     GIB,
-    TRIALS_AT_ONCE,
+    WORKERS,
     Node,
     check_cluster_fits,
     check_fits,
     num_concurrent,
     num_cpus,
     num_fitting,
+    num_to_come,
     trial_request,
 )
 from study.spec import Resources
@@ -68,14 +69,44 @@ def test_memory_is_asked_of_ray_in_bytes_and_named_in_gib():
 
 
 def test_a_cluster_that_grows_is_asked_for_all_it_may_become(monkeypatch):
-    monkeypatch.setenv(TRIALS_AT_ONCE, "6")
+    monkeypatch.setenv(WORKERS, "6x4cpu1gpu16gib")
     asked = resources(gpus_per_trial=1)
     check_cluster_fits(asked, nodes({"CPU": 2}))
     assert num_concurrent(asked, nodes({"CPU": 2})) == 6
     assert num_concurrent(resources(gpus_per_trial=1, max_concurrent=4), nodes({"CPU": 2})) == 4
-    monkeypatch.setenv(TRIALS_AT_ONCE, "many")
-    with pytest.raises(InputError, match=rf"^{TRIALS_AT_ONCE}: must be a whole number of trials, got 'many'"):
-        num_concurrent(asked, nodes({"CPU": 2}))
+    assert num_concurrent(resources(cpus_per_trial=2), nodes({"CPU": 2})) == 12  # six workers of two
+    assert num_concurrent(resources(cpus_per_trial=4), nodes({"CPU": 64})) == 16  # more than would come
+    assert num_to_come(resources(memory_gib_per_trial=6)) == 12
+    assert num_to_come(resources(memory_gib_per_trial=17)) == 0
+
+
+@pytest.mark.parametrize(
+    ("asked", "way_out"),
+    [
+        ({"gpus_per_trial": 2}, "2 x 4 CPUs, 1 GPUs; add such a node, or lower the request"),
+        ({"cpus_per_trial": 5}, "2 x 4 CPUs, 1 GPUs; add such a node, or lower the request"),
+        ({"memory_gib_per_trial": 17}, "2 x 4 CPUs, 1 GPUs, 16.0 GiB; add such a node, or lower the request"),
+    ],
+)
+def test_what_no_node_there_or_to_come_can_hold_is_refused(monkeypatch, asked, way_out):
+    monkeypatch.setenv(WORKERS, "2x4cpu1gpu16gib")
+    with pytest.raises(InputError) as refused:
+        check_cluster_fits(resources(**asked), nodes({"CPU": 2}))
+    assert str(refused.value).endswith(f"; it may add {way_out}")
+
+
+def test_a_gpu_request_where_no_gpu_will_come_names_the_way_out(monkeypatch):
+    monkeypatch.setenv(WORKERS, "2x4cpu0gpu16gib")
+    with pytest.raises(InputError, match=r"it may add 2 x 4 CPUs, 0 GPUs; .* --set resources.gpus_per_trial=0$"):
+        check_cluster_fits(resources(gpus_per_trial=1), nodes({"CPU": 2}))
+
+
+@pytest.mark.parametrize("text", ["", "8", "many", "8x4cpu", "8x-4cpu0gpu1gib", "٣x4cpu0gpu1gib", "8x4cpu1gpu16gib\n"])
+def test_workers_in_another_form_are_refused(monkeypatch, text):
+    monkeypatch.setenv(WORKERS, text)
+    with pytest.raises(InputError) as refused:
+        check_cluster_fits(resources(), nodes({"CPU": 2}))
+    assert str(refused.value) == f"{WORKERS}: must be as in 8x4cpu1gpu16gib, got {text!r}; mend or remove it"
 
 
 def test_this_machine_counts_by_itself():

@@ -3,20 +3,23 @@
 import os
 import re
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import ray
+from ray.exceptions import RayTaskError
 
 from bench.driver_trainable import TrivialTrainable
 from cluster.local_ray import connected_ray
 from cluster.preemption import IDLE_S, LOOK_EVERY_S, NodeWatch, taken_node
-from cluster.retries import failure_reason
+from cluster.retries import Retries, failure_reason
 from cluster.tuner import Outcome, run_study
 from study.ledger import read_ledger
 from study.spec import Resources, StudySpec
+from trainable.object_store import StoreError
 
 NUM_TRIALS = 6
 
@@ -107,6 +110,40 @@ def _idle(nodes: NodeWatch) -> None:
     nodes._busy = time.monotonic() - IDLE_S - 1
     nodes._next_look -= LOOK_EVERY_S
     nodes.look([])
+
+
+def make_retries(said: list[str]) -> Retries:
+    return Retries(2, NodeWatch(Resources(), said.append), said.append)
+
+
+def test_a_store_that_is_away_uses_up_no_ones_tries_and_ends_the_run() -> None:
+    said: list[str] = []
+    try:
+        raise StoreError("s3://b/p: no good answer from http://127.0.0.1:9; check the network")
+    except StoreError as error:
+        found = RayTaskError("train", traceback.format_exc(), error, ip="127.0.0.1")  # as Ray makes it in a worker
+    retries = make_retries(said)
+    with pytest.raises(StoreError, match=r"^\[Errno 5\] s3://b/p: no good answer from http://127.0.0.1:9; check"):
+        retries.take(object(), f"Failure # 1\n{found.as_instanceof_cause()}\n")
+    assert isinstance(found.cause, StoreError)
+    assert (said, retries.next_trial()) == ([], None)
+
+
+@pytest.mark.cluster
+def test_a_run_that_a_store_ended_says_so_and_goes_on(tmp_path: Path, make_spec: Callable[..., StudySpec]) -> None:
+    class StoreIsAway(TrivialTrainable):
+        def step(self) -> dict[str, Any]:
+            raise StoreError("s3://b/p: no good answer")
+
+    spec, said = make_spec(tmp_path / "storage", failures={"retries": 0, "stop_after": 1}), list[str]()
+    with pytest.raises(StoreError, match="s3://b/p: no good answer"):
+        run_study(spec, said.append, trainable=StoreIsAway)
+    *events, last = read_ledger(spec.folder)
+    assert (last["event"], last["reason"]) == ("session_ended", "incomplete")
+    assert "s3://b/p: no good answer" in last["detail"]
+    assert "trial_ended" not in [event["event"] for event in events]
+    outcome = run_study(spec, said.append, trainable=TrivialTrainable)
+    assert outcome.complete, said
 
 
 @pytest.mark.parametrize(

@@ -115,7 +115,7 @@ def test_run_keeps_secrets_to_itself_and_listens_to_this_machine_alone(
         assert len(processes) > 5, copy.log.read_text()
         assert shown(processes, canaries) == []
         driver.kill()  # Ray's own files stay
-    assert list(scratch.glob("canopoint-ray-*/session_2*/logs/*.log"))
+    assert list(scratch.glob("canopoint-*/r/session_2*/logs/*.log"))
     assert find_in_folder(scratch, canaries) == []
     assert list(addresses) == ["127.0.0.1"], addresses
     with Driver(copy, environment) as driver:

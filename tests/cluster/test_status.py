@@ -136,7 +136,7 @@ def test_a_finished_study_tells_what_was_found_and_what_to_do_next(finished: Stu
 @pytest.fixture
 def driver(make_study: Callable[..., Study]) -> Iterator[tuple[Study, int]]:
     """A study in whose folder a process works, and that process; one trial is done, one runs, one was interrupted."""
-    study = make_study()
+    study = make_study(resources={"gpus_per_trial": 0.5})
     trials = study.grid()
     study.list_trials(trials)
     study.finish(trials[0], 0.5)
@@ -166,6 +166,7 @@ def test_a_driver_at_work_is_named_and_what_runs_is_told_by_the_epoch(driver: tu
     assert phase.num_missing == 7
     assert status.expected_s == 12 * (10 + 3 + 3) / 4  # 12 epochs are left, 4 took 16 s; one trial at a time
     assert status.used["trials"] == (2, None)
+    assert status.used["gpu_hours"] == ((10 + 3 + 3) * 0.5 / 3600, None)  # by the epochs: time without a node is free
     text = status_text(status)
     assert f"(pid {pid} on host {os.uname().nodename}, since " in text
     assert f"{running}: epoch 1/2\n" in text

@@ -44,7 +44,7 @@ def test_a_study_in_a_store_is_watched_by_its_url(url: str) -> None:
 def test_a_driver_elsewhere_is_known_by_its_lease(url: str) -> None:
     pictures: list[Picture] = []
     remote = RemoteStudy(url)
-    with remote.held():
+    with remote.held(print):
         pictures.append(Looks(url).first())
     pictures.append(Looks(url).first())
     assert [picture.status.is_at_work for picture in pictures] == [True, False]

@@ -60,6 +60,7 @@ HARMLESS = [
     "data/forest", "sk-slovakia-forest-2020-tiles/images", "hf_highforest20200101", "models/key/resnet18-f37072fd.pth",
     "resnet18-0123456789abcdef0123456789abcdef01234567.pth", "point-budget", "imagenet", "val/miou", "canopoint",
     "/mnt/Data2024/ForestTiles/Rgb10cm/Images/Subset7", "AaaaaaaaaaBbbbbbbbbbCcccccccccDddddddddd", "scene",
+    "/data/token=12/x", "/mnt/shared/api_key=old/forest", "s3://bucket/key=12/forest",
     "AKIA-like", "C:\\data\\forest", "gs://bucket/prefix", "asia2024", "taskforce", "a tokenised forest", "author",
 ]  # fmt: skip
 
@@ -142,11 +143,29 @@ def test_the_catalog_holds_none(path: Path) -> None:
     refuse_secrets(read_yaml(path), path.name)
 
 
-def test_a_known_result_may_have_any_name() -> None:
-    spec = parse_study({**STUDY, "objective": {"references": {"token_mixing_net": 0.81}}}, "study.yaml")
-    assert spec.objective.references == {"token_mixing_net": 0.81}
-    overrides = ["objective.references={token_mixing_net: 0.81}"]
-    assert load_study("demo", overrides).objective.references == spec.objective.references
+@pytest.mark.parametrize("result", [0.81, 1, 0, 1e-3])
+@pytest.mark.parametrize("name", ["token_mixing_net", "secret_forest"])
+def test_a_known_result_may_have_any_name(name: str, result: float) -> None:
+    spec = parse_study({**STUDY, "objective": {"references": {name: result}}}, "study.yaml")
+    assert spec.objective.references == {name: result}
+    for override in (f"objective.references={{{name}: {result:g}}}", f"objective.references.{name}={result:g}"):
+        assert load_study("demo", [override]).objective.references[name] == result
+
+
+def test_what_is_no_number_is_no_known_result() -> None:
+    for value in ("hunter2", "1 hunter2", True, [1], {"a": 1}):
+        assert "hunter2" not in refusal({"objective": {"references": {"token": value}}})
+    refusal({"objective.references.token": "hunter2"})
+    refusal({"objective.references": "{token: 1hunter2}"})
+    refusal({"references": {"token": 1}})
+
+
+def test_a_folder_may_be_named_by_what_it_holds() -> None:
+    data = {"root": "/data/token=1/x"}
+    assert parse_study({**STUDY, "data": data}, "study.yaml").data.root == data["root"]
+    assert load_study("demo", ["data={root: /data/token=1/x}"]).data.root == data["root"]
+    refusal({"data": {"root": "/data/x?token=hunter2"}})
+    refusal({"data": {"root": "/data\npassword=hunter2"}})
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Object stores by their real protocol: moto's S3 server on loopback."""
 
 import os
+import pickle
 import socket
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import pytest
 from bench.s3_server import S3Server, s3_server
 from trainable import object_store
 from trainable.config import InputError
-from trainable.object_store import ObjectStore, as_bad_input
+from trainable.object_store import ObjectStore, StoreError, as_bad_input
 from trainable.storage_url import check_storage, working_copy
 
 ANSWER_S = 15.0
@@ -150,6 +151,13 @@ def test_wrong_places_are_told_in_one_line_and_in_time(server: S3Server, monkeyp
 
 
 @pytest.mark.slow
+def test_a_workers_refusal_travels_to_the_driver() -> None:
+    error = StoreError("s3://b/p: no good answer\n from it")
+    travelled = pickle.loads(pickle.dumps(error))
+    assert type(travelled) is StoreError
+    assert (travelled.errno, travelled.strerror) == (error.errno, "s3://b/p: no good answer\\n from it")
+
+
 def test_at_work_a_store_that_is_away_for_a_moment_is_asked_again(server: S3Server) -> None:
     forget_clients()
     store = ObjectStore(f"s3://{server.bucket}/away", 30.0)

@@ -1,7 +1,7 @@
 import os
+import secrets
 import subprocess
 import sys
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -107,6 +107,6 @@ done
 @pytest.fixture
 def slurm(tmp_path):
     """Slurm, with an allocation of two nodes."""
-    found = Slurm(tmp_path, f"{os.getpid()}-{time.monotonic_ns()}")
+    found = Slurm(tmp_path, secrets.token_hex(5))  # short, as Slurm's are
     yield found
     found.close()

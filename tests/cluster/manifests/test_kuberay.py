@@ -133,7 +133,7 @@ def test_groups_grow_and_shrink_and_the_head_holds_no_trial(documents):
     sizes = {name: [group[key] for key in ("minReplicas", "replicas", "maxReplicas")] for name, group in groups.items()}
     assert sizes == {"cpu-workers": [0, 0, 0], "gpu-workers": [0, 1, 4]}  # 8 trials at once, 2 on a GPU
     environment = {each["name"]: each["value"] for each in container_of(templates(documents)["head"])["env"]}
-    assert environment["CANOPOINT_TRIALS_AT_ONCE"] == "8"
+    assert environment["CANOPOINT_WORKERS"] == "4x8cpu1gpu32gib"
 
 
 def test_a_study_without_gpus_grows_in_cpu_workers(rendered):

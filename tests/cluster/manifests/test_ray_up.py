@@ -6,6 +6,8 @@ import pytest
 import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
+from cluster.resources import WORKERS, num_to_come
+from study.spec import load_study
 from trainable.config import InputError
 
 KINDS = ("ray-aws", "ray-gcp", "ray-onprem")
@@ -60,14 +62,35 @@ def test_workers_are_spot_machines_that_come_when_needed_and_leave(kind, rendere
     cluster = cluster_of(rendered(kind))
     types = cluster["available_node_types"]
     assert types["head"]["resources"] == {"CPU": 0}
-    assert types["gpu-worker"]["resources"] == {"CPU": 8, "GPU": 1}
+    assert types["gpu-worker"]["resources"] == {"CPU": 8, "GPU": 1, "memory": 22 * 2**30}  # of 32 GiB
     assert [types[f"{each}-worker"]["max_workers"] for each in ("cpu", "gpu")] == [0, 4]
     assert all(each.get("min_workers", 0) == 0 for each in types.values())
     assert "spot" in str(types["gpu-worker"]) or "'preemptible': True" in str(types["gpu-worker"])
     assert "spot" not in str(types["head"])
     assert "preemptible" not in str(types["head"])
     assert cluster["idle_timeout_minutes"] == 5
-    assert "export CANOPOINT_TRIALS_AT_ONCE=8;" in cluster["head_start_ray_commands"][1]
+    assert "export CANOPOINT_WORKERS=4x8cpu1gpu22gib;" in cluster["head_start_ray_commands"][1]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_its_first_lines_say_what_happens_with_machines_and_studies(kind, rendered):
+    text = " ".join(re.sub(r"^# ?", "", rendered(kind, "failures.retries=7"), flags=re.MULTILINE).split())
+    assert (
+        "A machine that vanishes costs every trial on it the running epoch and one of its failures.retries (7 here)"
+        in text
+    )
+    assert "canopoint submit STUDY --address http://127.0.0.1:8265 with the --set that made this file" in text
+    assert ("come when they are needed" in text) is (kind in RENTED)
+    assert ("spot machines: nobody tells Ray of the notice" in text) is (kind in RENTED)
+
+
+@pytest.mark.parametrize("kind", RENTED)
+@pytest.mark.parametrize("asked", [{}, {"memory_gib_per_trial": 10.2}, {"gpus_per_trial": 0, "cpus_per_trial": 3}])
+def test_the_driver_is_told_of_workers_that_hold_the_trials(kind, rendered, asked, monkeypatch):
+    overrides = [f"resources.{name}={value}" for name, value in asked.items()]
+    start = cluster_of(rendered(kind, *overrides))["head_start_ray_commands"][1]
+    monkeypatch.setenv(WORKERS, re.search(rf"{WORKERS}=(\w+);", start)[1])
+    assert num_to_come(load_study("lr_gamma", overrides).resources) >= 8
 
 
 @pytest.mark.parametrize("kind", RENTED)

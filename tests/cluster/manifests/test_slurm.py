@@ -16,10 +16,13 @@ SHELLCHECK = Path(sys.executable).parent / "shellcheck"
 HOSTILE = "x'\"$(touch pwned)`id`\nEOF\n'\n#SBATCH --uid=0\n"
 REST = "# The rest is the same for every study."
 
-# Says that it is up, as Ray does, and ends when it is asked to.
+# Makes a folder that all may write into, and says that it is up, as Ray does; ends when it is asked to.
 RAY = """
 for argument; do case $argument in --temp-dir=*) scratch=${argument#*=} ;; esac; done
-if [ -n "${scratch:-}" ]; then mkdir -p "$scratch"; echo 127.0.0.1:1234 >"$scratch/ray_current_cluster"; fi
+mkdir "$scratch"
+chmod 777 "$scratch"
+stat -c "%a %n" "$(dirname "$scratch")" >>"$SLURM_SUBMIT_DIR/scratch"
+if [[ " $* " == *" --head "* ]]; then echo 127.0.0.1:1234 >"$scratch/ray_current_cluster"; fi
 echo "Ray runtime started."
 trap 'kill $!; exit' TERM
 while true; do sleep 60 & wait; done
@@ -102,7 +105,7 @@ def test_a_job_ends_as_the_study_does_and_leaves_nothing(rendered, stand_ins, co
     )
     assert not any(line.startswith("scontrol") for line in stand_ins.said)
     assert not list(stand_ins.folder.glob(".canopoint-*"))
-    assert not Path(f"/tmp/canopoint-{stand_ins.job_id}").exists()
+    assert not list(Path("/tmp").glob(f"canopoint-{stand_ins.job_id}*"))
 
 
 def test_the_token_is_in_a_file_of_its_owner_alone(rendered, stand_ins):
@@ -116,6 +119,32 @@ def test_the_token_is_in_a_file_of_its_owner_alone(rendered, stand_ins):
     assert token not in "\n".join(stand_ins.said) + environment
     assert "RAY_AUTH_MODE=token" in environment
     assert "RAY_AUTH_TOKEN=" not in environment  # Ray would prefer it to the file
+
+
+def test_ray_writes_on_every_node_where_nobody_else_may_enter(rendered, stand_ins, tmp_path):
+    """Though others have laid a trap where its files will be."""
+    trap = tmp_path / "trap"
+    trap.mkdir()
+    places = [Path(f"/tmp/canopoint-{stand_ins.job_id}-{node}") for node in (0, 1)]
+    places[0].symlink_to(trap)
+    places[1].mkdir(mode=0o777)
+    (places[1] / "r").symlink_to(trap)
+    assert end(stand_ins.start(rendered("slurm"), ENDS="0", TRAINS_S="0"))[0] == 0
+    found = sorted((stand_ins.folder / "scratch").read_text().splitlines())
+    assert found == [f"700 {place}" for place in places]
+    assert list(trap.iterdir()) == []
+    assert not any(place.exists() or place.is_symlink() for place in places)
+
+
+def test_a_node_whose_folder_is_somebody_elses_ends_the_job_with_its_name(rendered, stand_ins):
+    place = f"/tmp/canopoint-{stand_ins.job_id}-1"
+    stand_ins.program("rm", f'[[ $* == *" {place}" ]] && {{ echo "rm: not permitted"; exit 1; }}; exec /bin/rm "$@"')
+    code, output = end(stand_ins.start(rendered("slurm"), ENDS="0", TRAINS_S="0"))
+    assert code == 1
+    assert "rm: not permitted" in output
+    assert f"has a {place} that is not ours; remove it" in output
+    assert "canopoint: Ray came up on" in output
+    assert not list(stand_ins.folder.glob(".canopoint-*"))
 
 
 @pytest.mark.parametrize(
