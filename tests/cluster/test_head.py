@@ -147,6 +147,7 @@ def test_our_token_is_sent_to_what_asks_for_it_as_ray_does_and_to_nobody_else(mo
         assert [each.get("Authorization") for each in asked] == [None, "Bearer canary"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("token", ["can\nary", "can\x1bary", "canäry"])
 def test_a_token_that_no_header_can_hold_is_neither_sent_nor_shown(tmp_path, token):
     """In a process of its own: Ray reads the environment once. A head that asks for no token is sent one by Ray."""

@@ -19,6 +19,9 @@ SameResult = Callable[[Path, Path], None]
 Damage = Callable[[bytes], bytes]
 
 
+pytestmark = pytest.mark.slow  # a hundred damages; test_trial.py has the quick ones
+
+
 def keep(share: float) -> Damage:
     return lambda content: content[: int(share * len(content))]
 

@@ -34,6 +34,7 @@ def train(model: Segmenter, *, autocast: bool) -> dict[str, Any]:
     return {name: tensor for name, tensor in found.items() if tensor is not None}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "autocast", "drops_layers"),
     [

@@ -96,6 +96,7 @@ def test_the_study_is_in_it_word_for_word(rendered, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", [0, 1, 2, 3])
 def test_a_job_ends_as_the_study_does_and_leaves_nothing(rendered, stand_ins, code):
     job = stand_ins.start(rendered("slurm"), ENDS=str(code), TRAINS_S="0")
@@ -121,6 +122,7 @@ def test_the_token_is_in_a_file_of_its_owner_alone(rendered, stand_ins):
     assert "RAY_AUTH_TOKEN=" not in environment  # Ray would prefer it to the file
 
 
+@pytest.mark.slow
 def test_ray_writes_on_every_node_where_nobody_else_may_enter(rendered, stand_ins, tmp_path):
     """Though others have laid a trap where its files will be."""
     trap = tmp_path / "trap"
@@ -136,6 +138,7 @@ def test_ray_writes_on_every_node_where_nobody_else_may_enter(rendered, stand_in
     assert not any(place.exists() or place.is_symlink() for place in places)
 
 
+@pytest.mark.slow
 def test_a_node_whose_folder_is_somebody_elses_ends_the_job_with_its_name(rendered, stand_ins):
     place = f"/tmp/canopoint-{stand_ins.job_id}-1"
     stand_ins.program("rm", f'[[ $* == *" {place}" ]] && {{ echo "rm: not permitted"; exit 1; }}; exec /bin/rm "$@"')
@@ -147,6 +150,7 @@ def test_a_node_whose_folder_is_somebody_elses_ends_the_job_with_its_name(render
     assert not list(stand_ins.folder.glob(".canopoint-*"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "restarts", "requeued"), [("USR1", "0", True), ("TERM", "0", False), ("USR1", "100", False)]
 )
@@ -160,6 +164,7 @@ def test_a_job_whose_time_is_over_comes_back_and_a_cancelled_one_does_not(
     assert not list(stand_ins.folder.glob(".canopoint-*"))
 
 
+@pytest.mark.slow
 def test_a_node_that_does_not_start_ends_the_job_with_its_words(rendered, stand_ins):
     stand_ins.program("ray", "echo no space left; exit 1")
     code, output = end(stand_ins.start(rendered("slurm"), ENDS="0", TRAINS_S="0"))
