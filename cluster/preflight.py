@@ -13,7 +13,7 @@ import socket
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.error import HTTPError
-from urllib.request import Request, urlopen
+from urllib.request import Request, build_opener
 
 from cluster import node_checks
 from cluster.node_tasks import Answer, ask
@@ -188,7 +188,8 @@ def unreachable_wandb() -> str:
     """Why W&B's server gives no answer, whatever it may be; empty where it does."""
     address = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
     try:
-        urlopen(Request(address, method="HEAD"), timeout=WANDB_S).close()
+        # An opener of our own: that of `urlopen` keeps the proxies of its first use in this process.
+        build_opener().open(Request(address, method="HEAD"), timeout=WANDB_S).close()
     except HTTPError:  # an answer nonetheless
         return ""
     except (OSError, ValueError) as error:
