@@ -23,11 +23,8 @@ def check_cluster(spec: StudySpec, address: str | None, say: Say) -> Report:
         InputError: the address, the study or its data are not as they must be, or no node can hold a trial. What is
             wrong with a node stands in the report.
     """
-    if joined := driver_address(address):
-        check_head(joined)
-        refuse_unfit(spec, joined)
-    else:
-        check_fits(spec.resources)
+    joined = driver_address(address)
+    refuse_unfit(spec, joined)
     work = prepare(spec)
     stores = pack_stores(work, say)
     if work.remote:
@@ -36,11 +33,19 @@ def check_cluster(spec: StudySpec, address: str | None, say: Say) -> Report:
         return check_nodes(work, stores, say, is_own=False)
 
 
-def refuse_unfit(spec: StudySpec, address: str) -> None:
-    """Refuses a study whose trials no node can hold at once, before its images are read; joins for half a second.
+def refuse_unfit(spec: StudySpec, address: str | None) -> None:
+    """Refuses a cluster that cannot be joined, or whose nodes hold no trial, before the images are read.
+
+    Args:
+        spec: the study.
+        address: of a cluster, which is joined for half a second; None for this machine.
 
     Raises:
-        InputError: names what is asked for and what the nodes have.
+        InputError: says why not, or names what is asked for and what there is.
     """
+    if address is None:
+        check_fits(spec.resources)
+        return
+    check_head(address)
     with connected_ray(address):
         check_cluster_fits(spec.resources, cluster_nodes())

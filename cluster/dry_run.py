@@ -6,16 +6,13 @@ from tempfile import TemporaryDirectory
 
 from cluster.jobs import check_fits_now, live_job, next_submission_id
 from cluster.jobs_api import ENTRYPOINT, JobsApi, folder_on_cluster
-from cluster.preparation import Say, Work, find_agenda, refuse_changes
+from cluster.preparation import Say, find_work
 from cluster.progress import plan_text
-from cluster.remote_study import RemoteStudy, open_remote
+from cluster.remote_study import open_remote
 from cluster.resources import GIB, Node, num_concurrent, num_fitting, trial_request
 from cluster.staging import MAX_BYTES, StagedFiles, stage
-from study.ledger import read_ledger
 from study.spec import StudySpec
 from trainable.config import InputError
-from trainable.data import load_index
-from trainable.scenes import check_test_split
 
 
 def dry_run(spec: StudySpec, address: str | None, say: Say) -> None:
@@ -71,25 +68,11 @@ def _plan(spec: StudySpec, nodes: list[Node]) -> list[str]:
         remote = open_remote(spec)
     except InputError as error:
         return [f"plan         is made on the cluster: {error}"]
-    lines = plan_text(_find_work(spec, remote).plan(num_concurrent(spec.resources, nodes))).splitlines()
+    with TemporaryDirectory(prefix="canopoint-data-") as scratch:  # for made data: nothing is written elsewhere
+        work = find_work(spec, remote, Path(scratch))
+    lines = plan_text(work.plan(num_concurrent(spec.resources, nodes))).splitlines()
     if not remote and not spec.folder.parent.is_dir():
         lines.append(
             f"note         storage: {spec.storage} is not seen from here; what is done there already is not counted"
         )
     return lines
-
-
-def _find_work(spec: StudySpec, remote: RemoteStudy | None) -> Work:
-    """As `prepare` finds it, but of a storage that may be seen by the cluster alone, and where nothing is written.
-
-    Raises:
-        InputError: the data or a combination of levels are not as they must be, or the study was made with others.
-    """
-    with TemporaryDirectory(prefix="canopoint-data-") as scratch:  # for made data
-        index = load_index(spec.data, Path(scratch))
-    if spec.confirm:
-        check_test_split(index)
-    folder = spec.folder.resolve()
-    events = read_ledger(folder)
-    refuse_changes(folder, index, events)
-    return Work(spec, folder, index, find_agenda(spec, folder, index.fingerprint, events), remote)

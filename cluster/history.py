@@ -36,7 +36,7 @@ class History:
         last: unix time of the last event.
         phases: trial id -> phase.
         ends: trial id -> (state, reason) of its latest end.
-        live: trial id -> when it was started, of those that the latest session has not ended.
+        live: ids of the trials that the latest session has started and not ended.
         listed: trials that the latest session proposed, or started.
         settings: the trials of every proposed setting.
         trial_s: seconds trained by the trials that ended in the latest session.
@@ -49,7 +49,7 @@ class History:
     last: float = 0.0
     phases: dict[str, str] = field(default_factory=dict)
     ends: dict[str, tuple[str, str]] = field(default_factory=dict)
-    live: dict[str, float] = field(default_factory=dict)
+    live: set[str] = field(default_factory=set)
     listed: set[str] = field(default_factory=set)
     settings: list[list[str]] = field(default_factory=list)
     trial_s: float = 0.0
@@ -66,7 +66,7 @@ class History:
         self.last = event["time"]
         kind, trial_id = event["event"], event.get("trial_id", "")
         if kind == "session_started":
-            self.session, self.end, self.live, self.trial_s = event, None, {}, 0.0
+            self.session, self.end, self.live, self.trial_s = event, None, set(), 0.0
             self.listed = set()
         elif kind == "session_ended":
             self.end = event
@@ -77,11 +77,11 @@ class History:
             self.num_repairs += 1
             self.num_lost += event["lost"]
         elif kind == "trial_started":
-            self.live[trial_id] = event["time"]
+            self.live.add(trial_id)
             self.listed.add(trial_id)
             self.phases[trial_id] = event["phase"]
         elif kind == "trial_ended":
-            self.live.pop(trial_id, None)
+            self.live.discard(trial_id)
             self.phases[trial_id] = event["phase"]
             self.ends[trial_id] = event["state"], event["reason"]
             self.trial_s += event["time_s"]

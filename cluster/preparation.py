@@ -84,7 +84,19 @@ def prepare(spec: StudySpec, *, accept_changes: bool = False) -> Work:
     remote = open_remote(spec)
     if remote is None:
         check_parent(spec.folder, "storage")
-    index = load_index(spec.data, cache_folder(spec))
+    return find_work(spec, remote, cache_folder(spec), accept_changes=accept_changes)
+
+
+def find_work(spec: StudySpec, remote: RemoteStudy | None, cache: Path, *, accept_changes: bool = False) -> Work:
+    """As `prepare`, of a storage that was looked at, and which may be seen by a cluster alone.
+
+    Args:
+        spec: the study.
+        remote: it in its object store, pulled.
+        cache: folder for made data.
+        accept_changes: whether to take up a study that was made with other data or another trainer.
+    """
+    index = load_index(spec.data, cache)
     if spec.confirm:
         check_test_split(index)
     folder = spec.folder.resolve()

@@ -152,7 +152,7 @@ def _used(
     limits, budget = history.limits, spec.budget
     gpu_hours = max(limits.trial_s, trained_s) * spec.resources.gpus_per_trial / 3600
     return {
-        "trials": (len(limits.trained | history.live.keys()) if is_at_work else len(limits.trained), budget.trials),
+        "trials": (len(limits.trained | history.live) if is_at_work else len(limits.trained), budget.trials),
         "hours": ((limits.wall_s + session_s) / 3600, budget.hours),
         "gpu_hours": (gpu_hours, budget.gpu_hours),
     }

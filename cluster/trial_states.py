@@ -81,7 +81,7 @@ def find_trials(folder: Path, history: History) -> FoundTrials:
 def _spared(history: History, on_disk: Collection[str]) -> set[str]:
     stopped = {trial_id for trial_id, (state, _) in history.ends.items() if state == "stopped"}
     siblings = {each for setting in history.settings if not stopped.isdisjoint(setting) for each in setting}
-    return siblings - set(on_disk) - history.live.keys()
+    return siblings - set(on_disk) - history.live
 
 
 def read_trial_state(folder: Path, trial_id: str, spec: StudySpec, history: History, *, is_at_work: bool) -> TrialState:

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cluster.cluster_check import refuse_unfit
-from cluster.head import check_head
 from cluster.interrupts import Interrupts
 from cluster.limits import Limits, limits_so_far
 from cluster.local_ray import connected_ray
@@ -31,7 +30,7 @@ from cluster.preparation import (
 )
 from cluster.progress import Progress, duration
 from cluster.remote_study import RemoteStudy
-from cluster.resources import check_cluster_fits, check_fits, cluster_nodes, num_concurrent
+from cluster.resources import check_cluster_fits, cluster_nodes, num_concurrent
 from cluster.session import STUCK, Session, Shown, StopRunError, ended_event, journal_entries
 from study.agenda import Event, proposed_event
 from study.design import Cell, Trial, initial_weights, longest_training
@@ -109,11 +108,7 @@ def run_study(spec: StudySpec, say: Say, wishes: Wishes = Wishes(), trainable: t
     Raises:
         InputError: bad input; nothing was written.
     """
-    if wishes.address:
-        check_head(wishes.address)
-        refuse_unfit(spec, wishes.address)
-    else:
-        check_fits(spec.resources)
+    refuse_unfit(spec, wishes.address)
     if spec.url:
         RemoteStudy(spec.url).check(say)
     _check_login(spec)
