@@ -15,11 +15,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cluster.commands import ADDRESS_HELP, add_commands, add_study, program, shown
+from cluster.commands import ADDRESS_HELP, add_commands, add_study
+from cluster.terminal import BAD_INPUT, COMPLETE, INCOMPLETE, program, shown
 from trainable.config import InputError, SyntheticConfig, TrainConfig, from_mapping
 from trainable.storage_url import is_url
 
-COMPLETE, BAD_INPUT, INCOMPLETE = 0, 2, 3
 DISK_TROUBLES = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 

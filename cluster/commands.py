@@ -4,18 +4,15 @@ Each delegates; imports are lazy, so that errors come at once.
 """
 
 import argparse
-import shlex
-import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from cluster.terminal import BAD_INPUT, COMPLETE, inert
 from trainable.config import InputError
 
 Command = Callable[[argparse.Namespace], int]
 Register = Callable[[Command], argparse.ArgumentParser]
 
-COMPLETE, BAD_INPUT = 0, 2
 ADDRESS_HELP = "of the cluster's Jobs API, as in http://127.0.0.1:8265 (RAY_API_SERVER_ADDRESS or RAY_ADDRESS)"
 JOB_HELP = "a job's submission id, or a study's name for its job that runs, else its latest"
 
@@ -139,23 +136,7 @@ def add_commands(command: Register, commands: "argparse._SubParsersAction[argpar
 
 def say(line: str) -> None:
     """Prints one line at once, for whoever follows; what a cluster says of others' doing moves no cursor here."""
-    from cluster.status import inert
-
     print(inert(line.expandtabs()), flush=True)
-
-
-def program(name: str) -> str:
-    """How a program of our environment is typed here: by its name where the shell finds it, else by its path."""
-    own = Path(sys.executable).parent / name
-    found = shutil.which(name)
-    is_found = found is not None and Path(found).resolve() == own.resolve()
-    return name if is_found or not own.exists() else shlex.quote(shown(own))
-
-
-def shown(path: Path) -> str:
-    """A path as short as it can be typed from here."""
-    path = path.resolve()
-    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def add_study(parser: argparse.ArgumentParser) -> None:

@@ -14,12 +14,11 @@ from cluster.preparation import Say
 from cluster.progress import duration
 from cluster.resources import Node, check_cluster_fits
 from cluster.staging import STUDY_FILE, StagedFiles, stage
-from cluster.status import inert
+from cluster.terminal import BAD_INPUT, COMPLETE, DEFECT, INCOMPLETE, inert
 from study.spec import StudySpec, parse_study
 from study.yaml_file import parse_yaml
 from trainable.config import InputError
 
-COMPLETE, DEFECT, BAD_INPUT, INCOMPLETE = 0, 1, 2, 3  # as `canopoint run` ends, so these commands do
 STATE_WITHIN_S = 10.0  # Ray's own bookkeeping, once the driver has ended
 POLL_S = 0.5
 MAX_TRIES = 20

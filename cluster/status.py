@@ -10,6 +10,7 @@ from typing import Any
 from cluster.history import History, read_history
 from cluster.progress import duration
 from cluster.tally import PhaseTally, Score, Tally
+from cluster.terminal import inert
 from cluster.trial_states import TrialState, find_trials, read_trial_state
 from study.design import level_name
 from study.spec import StudySpec, load_study
@@ -123,11 +124,6 @@ def status_text(status: Status) -> str:
         lines.append(f"left         about {duration(status.expected_s)} of work")
     lines.append(f"next         {status.next_command}")
     return "\n".join(inert(line) for line in lines)
-
-
-def inert(line: str) -> str:
-    """A line that moves no cursor and sets no colour, whoever wrote what it quotes."""
-    return "".join(each if each.isprintable() else " " for each in line)
 
 
 def _session(history: History, driver: Holder | None, *, is_at_work: bool) -> str:

@@ -9,12 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
-from cluster.commands import program
 from cluster.gpu_use import GpuUse
 from cluster.interrupts import Interrupts
 from cluster.preparation import Say
 from cluster.remote_study import RemoteStudy
-from cluster.status import Status, inert, read_status, status_text
+from cluster.status import Status, read_status, status_text
+from cluster.terminal import COMPLETE, INCOMPLETE, inert, program
 from cluster.tracking_address import read_address
 from cluster.trial_states import TrialState
 from cluster.watch_log import ChangeLog
@@ -25,7 +25,6 @@ from trainable.config import InputError
 from trainable.holder import Holder
 from trainable.storage_url import is_url
 
-COMPLETE, INCOMPLETE = 0, 3
 SHORTEST_S, LONGEST_S = 0.2, 3600.0
 MAX_SHARE = 0.25
 """Of the time that looking may take: a study of very many trials is looked at less often."""

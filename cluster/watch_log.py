@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from cluster.progress import duration
-from cluster.status import inert, score_line
+from cluster.status import score_line
+from cluster.terminal import inert
 from cluster.trial_states import TrialState
 from cluster.watch_picture import Picture, failure_lines, phase_lines
 from study.design import level_name

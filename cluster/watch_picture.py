@@ -3,8 +3,9 @@
 from dataclasses import dataclass, field
 
 from cluster.progress import duration
-from cluster.status import Status, inert, score_line
+from cluster.status import Status, score_line
 from cluster.tally import DONE, PhaseTally
+from cluster.terminal import inert
 from cluster.trial_states import TrialState
 from cluster.watch_table import Table
 from study.spec import StudySpec

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
 
-from cluster.status import inert
+from cluster.terminal import inert
 from cluster.trial_states import TrialState
 from study.design import list_cells
 from study.spec import StudySpec, Value
