@@ -12,6 +12,8 @@ from datetime import timedelta
 
 from moto.server import ThreadedMotoServer
 
+from trainable import object_store
+
 _REQUEST = re.compile(r'"(?:\x1b\[[0-9;]*m)*([A-Z]+) (\S+) HTTP')
 
 
@@ -115,7 +117,11 @@ def client_environment(endpoint: str) -> dict[str, str]:
 
 @contextmanager
 def s3_server() -> Iterator[S3Server]:
-    """The server, in a thread of this process, gone at the end of the block."""
+    """The server, in a thread of this process, gone at the end of the block.
+
+    Our clients are kept for the process, with what the environment said when they were made: none outlives its server.
+    """
+    object_store._file_system.cache_clear()
     log, requests = logging.getLogger("werkzeug"), _Requests()
     level, propagates = log.level, log.propagate
     log.setLevel(logging.INFO)
@@ -129,6 +135,7 @@ def s3_server() -> Iterator[S3Server]:
     try:
         yield S3Server(endpoint, bucket, client_environment(endpoint), requests.found, running)
     finally:
+        object_store._file_system.cache_clear()
         _backend().buckets.pop(bucket)
         running.pop().stop()
         log.removeHandler(requests)

@@ -1,5 +1,8 @@
 import json
+import shutil
 import subprocess
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +11,14 @@ import yaml
 from wandb.util import get_core_path
 
 from study.spec import StudySpec, parse_study
+
+
+@pytest.fixture(scope="module")
+def scratch() -> Iterator[Path]:
+    """A folder of the module whose name is short enough for Ray's sockets."""
+    folder = Path(tempfile.mkdtemp(prefix="ct-"))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 import shutil
 import signal
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -33,14 +32,6 @@ SEARCH = {
     "search": {"method": "optuna", "trials_per_level": 13, "seeds": [0]},  # the first 10 are drawn at random
     "resources": {"max_concurrent": 1},
 }
-
-
-@pytest.fixture(scope="module")
-def scratch() -> Iterator[Path]:
-    """A folder whose name is short enough for Ray's sockets."""
-    folder = Path(tempfile.mkdtemp(prefix="cf-"))
-    yield folder
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ runs somebody else's, which must not notice.
 
 import secrets
 import shutil
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,14 +21,6 @@ from trainable.trial_files import read_attempts
 
 pytestmark = pytest.mark.cluster
 REFUSED_WITHIN_S = 15.0
-
-
-@pytest.fixture(scope="module")
-def scratch() -> Iterator[Path]:
-    """A folder whose name is short enough for Ray's sockets."""
-    folder = Path(tempfile.mkdtemp(prefix="je-"))
-    yield folder
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="module", autouse=True)

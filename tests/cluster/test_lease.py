@@ -11,7 +11,6 @@ import pytest
 
 from bench.s3_server import S3Server, s3_server
 from cluster.lease import LEASE_FILE, Lease, LeaseLostError
-from trainable import object_store
 from trainable.config import InputError
 from trainable.holder import Holder
 from trainable.object_store import ObjectStore
@@ -21,10 +20,8 @@ KEY = f"p/study/{LEASE_FILE}"
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[S3Server]:
-    object_store._file_system.cache_clear()
     with s3_server() as started:
         yield started
-    object_store._file_system.cache_clear()
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ import pytest
 
 from bench.s3_server import s3_server
 from cluster import node_checks
-from trainable import object_store
 from trainable.shared_folder import make_once
 
 MEMINFO = "MemTotal: 8000 kB\nMemFree: 100 kB\nMemAvailable: 4000 kB\n"
@@ -60,7 +59,6 @@ def test_tokens_are_objects_where_the_study_lives_in_an_object_store(monkeypatch
         elsewhere = folder.replace(server.bucket, "nowhere")
         assert "no such bucket" in node_checks.write_token(elsewhere, "a")
         assert node_checks.unread_tokens(elsewhere, ["a"]) == ["a"]
-    object_store._file_system.cache_clear()
 
 
 def test_a_store_is_described_by_its_checksums_and_sizes(tmp_path):

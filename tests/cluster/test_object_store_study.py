@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,14 +23,6 @@ WAIT_S, ANSWER_S = 180.0, 15.0
 PREFIX = f"lab/studies/{NAME}"
 STUDY = Scale(num_seeds=1, epochs=8).study()
 STUDY["training"] |= {"encoder": "mobilenet_v2"}  # the smallest checkpoints
-
-
-@pytest.fixture(scope="module")
-def scratch() -> Iterator[Path]:
-    """A folder whose name is short enough for Ray's sockets."""
-    folder = Path(tempfile.mkdtemp(prefix="cs-"))
-    yield folder
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")

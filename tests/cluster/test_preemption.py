@@ -2,12 +2,10 @@
 
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -22,14 +20,6 @@ from trainable.trial_files import read_attempts
 pytestmark = pytest.mark.cluster
 WAIT_S = 120
 STUDY = {**Scale(num_seeds=1, epochs=8).study(), "failures": {"retries": 0}}
-
-
-@pytest.fixture(scope="module")
-def scratch() -> Iterator[Path]:
-    """A folder whose name is short enough for Ray's sockets."""
-    folder = Path(tempfile.mkdtemp(prefix="cp-"))
-    yield folder
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")

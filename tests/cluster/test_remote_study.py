@@ -13,7 +13,6 @@ from bench.s3_server import S3Server, s3_server
 from cluster import remote_study
 from cluster.lease import LEASE_FILE, Lease, LeaseLostError
 from cluster.remote_study import RemoteStudy, find_remote
-from trainable import object_store
 from trainable.atomic import sole_user
 from trainable.config import InputError
 from trainable.object_store import ObjectStore, StoreError
@@ -33,10 +32,8 @@ LEFT_THERE = {"trials/abc/checkpoint/state-000001-0.npz": b"large", "notes/mine.
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[S3Server]:
-    object_store._file_system.cache_clear()
     with s3_server() as started:
         yield started
-    object_store._file_system.cache_clear()
 
 
 @pytest.fixture(autouse=True)

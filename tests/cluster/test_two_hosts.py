@@ -1,7 +1,5 @@
 """A cluster of two hosts with an address each, as network namespaces are: what loopback would hide shows here."""
 
-import shutil
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,14 +14,6 @@ from trainable.trial_files import read_attempts
 
 pytestmark = pytest.mark.cluster
 REFUSED_WITHIN_S = 15.0
-
-
-@pytest.fixture(scope="module")
-def scratch() -> Iterator[Path]:
-    """A folder whose name is short enough for Ray's sockets; both hosts see it, as a shared one."""
-    folder = Path(tempfile.mkdtemp(prefix="th-"))
-    yield folder
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")

@@ -24,10 +24,8 @@ ANSWER_S = 15.0
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[S3Server]:
-    forget_clients()
     with s3_server() as started:
         yield started
-    forget_clients()
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from bench.s3_server import S3Server, s3_server
-from trainable import checkpoint, object_store
+from trainable import checkpoint
 from trainable.atomic import sole_user
 from trainable.config import InputError, TrainConfig
 from trainable.object_store import ObjectStore
@@ -31,10 +31,8 @@ class Cut(BaseException):
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[S3Server]:
-    object_store._file_system.cache_clear()
     with s3_server() as started:
         yield started
-    object_store._file_system.cache_clear()
 
 
 @pytest.fixture(autouse=True)
