@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from analysis.export import export_best
+from analysis.export.best import export_best
 from analysis.find import find
 from analysis.findings import Findings
-from analysis.report import write_report
-from analysis.runs import load_study
+from analysis.reading.runs import load_study
+from analysis.report.write import write_report
 from analysis.wording import findings_text
 
 

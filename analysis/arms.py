@@ -15,9 +15,9 @@ import numpy as np
 
 from analysis.findings import SCIENTIFIC, Arm, CellFinding
 from analysis.grid import Cell, Exploration, Grid, tabulate
-from analysis.runs import StudyRuns
+from analysis.reading.runs import StudyRuns
+from analysis.reading.study_terms import CONFIRM
 from analysis.statistics import Estimate, best_index, paired_family
-from analysis.study_terms import CONFIRM
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 from analysis.findings import SCIENTIFIC, Arm, Caveat, FactorFinding, Findings
-from analysis.runs import StudyRuns
-from analysis.study_terms import Range, is_number
+from analysis.reading.runs import StudyRuns
+from analysis.reading.study_terms import Range, is_number
 from analysis.wording import first_of, level_text, settings_text, words
 from trainable.config import DENSE
 

@@ -10,10 +10,11 @@ from analysis.caveats import find_caveats
 from analysis.findings import Arm, FactorFinding, Findings, FloorFinding
 from analysis.grid import Exploration, explore
 from analysis.levels import nuisance_factors, scientific_factors
-from analysis.runs import StudyRuns
+from analysis.reading.runs import StudyRuns
+from analysis.reading.study_terms import CONFIRM, EXPLORE, metric_read
 from analysis.shortfalls import find_shortfalls
 from analysis.statistics import against_floor, best_index
-from analysis.study_terms import CONFIRM, EXPLORE, metric_read
+from analysis.topics.topics import find_topics
 from analysis.wording import floor_text, headline
 from trainable.config import InputError
 
@@ -50,7 +51,8 @@ def find(runs: StudyRuns) -> Findings:
         excluded=[list(item) for item in runs.excluded],
     )
     caveats = [*find_shortfalls(runs, findings, exploration, confirmation), *find_caveats(runs, findings)]
-    return replace(findings, caveats=caveats)
+    findings = replace(findings, caveats=caveats)
+    return replace(findings, topics=find_topics(runs, findings))
 
 
 def _arms(runs: StudyRuns, exploration: Exploration, confirmation: Confirmation) -> tuple[str, list[Arm]]:

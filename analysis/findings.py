@@ -3,13 +3,13 @@
 Plain data, so that findings.json holds all of it; every `text` is the same claim in words (`wording.py`).
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from analysis.reading.study_terms import CONFIRM
 from analysis.statistics import Estimate
-from analysis.study_terms import CONFIRM
 
-SCHEMA_VERSION = "3"
+SCHEMA_VERSION = "4"
 """Of findings.json. Raise it with every change that a reader of the file would notice."""
 
 SCIENTIFIC, NUISANCE = "scientific", "nuisance"
@@ -81,6 +81,8 @@ class LevelFinding:
         rivals: levels that may yet be better by more than the margin.
         run_ids: the runs behind it.
         text: all of it in words.
+        seeds_needed: of an undecided level, how many further seeds would decide it; None where it is decided, or where
+            the spread is not known.
     """
 
     level: Any
@@ -92,6 +94,7 @@ class LevelFinding:
     rivals: list[Any]
     run_ids: list[str]
     text: str
+    seeds_needed: int | None = None
 
 
 @dataclass(frozen=True)
@@ -129,6 +132,48 @@ class Caveat:
 
 
 @dataclass(frozen=True)
+class Claim:
+    """One row of a topic.
+
+    Attributes:
+        subject: what it is about, as people say it: `10 to 50`, `learning rate 0.001`.
+        estimate: in the topic's unit; None where the claim is no number.
+        values: further numbers and names, by the topic's columns; JSON values.
+        verdict: a word or two; empty where there is nothing to judge.
+        run_ids: the runs behind it.
+    """
+
+    subject: str
+    estimate: Estimate | None
+    values: dict[str, Any]
+    verdict: str
+    run_ids: list[str]
+
+
+@dataclass(frozen=True)
+class Topic:
+    """What a study shows on one further question.
+
+    Attributes:
+        name: stable, in snake_case.
+        title: a heading.
+        unit: of the estimates: `test/miou per doubling`.
+        population: what the intervals speak of: seeds, scenes, permutations; empty where there are none.
+        text: the answer first, in one to three sentences.
+        columns: keys of every claim's `values` that a table shows -> the column's heading.
+        claims: the rows.
+    """
+
+    name: str
+    title: str
+    unit: str
+    population: str
+    text: str
+    columns: dict[str, str]
+    claims: list[Claim]
+
+
+@dataclass(frozen=True)
 class Findings:
     """Everything that the study shows.
 
@@ -139,6 +184,7 @@ class Findings:
         cells: every explored cell, by the objective.
         confirmed: every confirmed cell, on the test split, also where the findings are still those of exploration.
         excluded: (run id, reason).
+        topics: what else the study shows (`analysis/topics`).
     """
 
     study: str
@@ -156,6 +202,7 @@ class Findings:
     confirmed: list[CellFinding]
     caveats: list[Caveat]
     excluded: list[list[str]]
+    topics: list[Topic] = field(default_factory=list)
 
     def cell(self, parameters: dict[str, Any]) -> CellFinding:
         """The explored cell with exactly these levels."""

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.findings import SCIENTIFIC, Caveat, CellFinding
-from analysis.runs import StudyRuns
+from analysis.reading.runs import StudyRuns
+from analysis.reading.study_terms import EXPLORE
 from analysis.statistics import mean_interval
-from analysis.study_terms import EXPLORE
 from analysis.wording import counted, listed
 from trainable.config import InputError
 

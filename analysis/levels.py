@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from analysis.findings import NUISANCE, SCIENTIFIC, Arm, FactorFinding, LevelFinding
 from analysis.grid import Cell, Exploration, level_order
-from analysis.runs import StudyRuns
+from analysis.reading.runs import StudyRuns
+from analysis.reading.study_terms import EXPLORE, metric_read
 from analysis.statistics import Estimate, balanced_rows, judge_level, leader, mean_interval, paired_family, rivals
-from analysis.study_terms import EXPLORE, metric_read
 from analysis.wording import factor_text, level_finding_text
 from trainable.config import DENSE
 

@@ -7,10 +7,10 @@ from typing import Any
 import pandas as pd
 
 from analysis.arms import Confirmation, unconfirmed_levels
-from analysis.completeness import DIVERGED, INCOMPLETE, STOPPED, kind_of
 from analysis.findings import SCIENTIFIC, Caveat, Findings
 from analysis.grid import Cell, Exploration
-from analysis.runs import StudyRuns
+from analysis.reading.completeness import DIVERGED, INCOMPLETE, STOPPED, kind_of
+from analysis.reading.runs import StudyRuns
 from analysis.wording import first_of, listed, settings_text, words
 
 MIN_SEEDS = 3

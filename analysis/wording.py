@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from analysis.findings import NUISANCE, SCIENTIFIC, Arm, CellFinding, Findings, LevelFinding
+from analysis.reading.study_terms import CONFIRM, EXPLORE
 from analysis.statistics import Estimate
-from analysis.study_terms import CONFIRM, EXPLORE
 from trainable.config import DENSE
 
 WIDTH = 100

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from analysis.wandb_runs import WandbRun, read_runs
+from analysis.reading.wandb_runs import WandbRun, read_runs
 from bench.chaos_study import Standing, StudyCopy
 from study.ledger import read_ledger
 from trainable.trial_files import Row, read_attempts, read_rows

@@ -28,7 +28,11 @@ PROGRAM = (
     "cluster/manifests/Containerfile.dockerignore",
     "cluster/manifests/*.sh",
     "analysis/*.py",
-    "analysis/*.html.j2",
+    "analysis/reading/*.py",
+    "analysis/topics/*.py",
+    "analysis/report/*.py",
+    "analysis/report/*.html.j2",
+    "analysis/export/*.py",
 )
 """Our packages with their data, as pyproject.toml lists them."""
 

@@ -12,8 +12,8 @@ import pytest
 
 from analysis.find import find
 from analysis.findings import Findings
-from analysis.runs import StudyRuns
-from analysis.wandb_runs import WandbRun, read_run
+from analysis.reading.runs import StudyRuns
+from analysis.reading.wandb_runs import WandbRun, read_run
 from trainable.config import TrainConfig
 
 WriteRun = Callable[..., Path]

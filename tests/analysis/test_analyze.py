@@ -80,7 +80,7 @@ def test_a_folder_without_runs_is_refused_and_nothing_is_written(tmp_path):
 def test_a_confirmed_study_is_read_on_the_test_split(confirmed_dir):
     analysis = analyze_study(confirmed_dir)
     found = json.loads(analysis.findings_path.read_text())
-    assert (found["schema_version"], found["phase"], found["metric"]) == ("3", "confirm", "test/miou")
+    assert (found["schema_version"], found["phase"], found["metric"]) == ("4", "confirm", "test/miou")
     # .50 and .51; 12.706205 * .00707107 / sqrt(2) = .0635. What `extend` reads: factors, their levels, the arms.
     assert analysis.text.startswith("Label 50 points per image: test/miou 0.505 [0.441, 0.569] over 2 fresh seeds.\n")
     assert 'The networks beat calling every pixel "forest" (test/miou 0.200).' in analysis.text

@@ -3,7 +3,7 @@
 import pytest
 
 from analysis.find import find
-from analysis.study_terms import SearchTerms
+from analysis.reading.study_terms import SearchTerms
 from analysis.wording import findings_text
 
 # What exploration chooses: (10, .001, gamma 2) with .58, .58, .62 and (50, .001, gamma 0) with .70, .71, .72.

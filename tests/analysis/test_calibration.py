@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from analysis.arms import Confirmation, confirmed_arms, explored_arms
 from analysis.findings import Arm
 from analysis.grid import Exploration, Grid
-from analysis.runs import StudyRuns
+from analysis.reading.runs import StudyRuns
 from analysis.statistics import Estimate, judge, paired_difference, paired_family
 
 pytestmark = pytest.mark.slow

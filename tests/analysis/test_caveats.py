@@ -1,7 +1,7 @@
 import pytest
 
 from analysis.find import find
-from analysis.study_terms import Range, SearchTerms
+from analysis.reading.study_terms import Range, SearchTerms
 
 
 def kinds(findings):

@@ -8,7 +8,7 @@ from analysis.find import find
 def test_findings_are_plain_json_with_a_version(make_study):
     mapping = find(make_study()).to_mapping()
     assert mapping == json.loads(json.dumps(mapping, allow_nan=False))
-    assert mapping["schema_version"] == "3"
+    assert mapping["schema_version"] == "4"
     assert mapping["factors"][0]["levels"][0]["difference"]["num_seeds"] == 3
 
 

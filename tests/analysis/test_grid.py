@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from analysis.find import find
-from analysis.study_terms import Range, SearchTerms
+from analysis.reading.study_terms import Range, SearchTerms
 from analysis.wording import findings_text, num_seeds_text
 from trainable.config import InputError
 

@@ -1,5 +1,5 @@
 from analysis.find import find
-from analysis.study_terms import SearchTerms
+from analysis.reading.study_terms import SearchTerms
 
 
 def texts(findings, kind):

@@ -6,9 +6,9 @@ import pandas as pd
 import pytest
 import yaml
 
-from analysis.export import export_best
+from analysis.export.best import export_best
 from analysis.find import find
-from analysis.runs import StudyRuns
+from analysis.reading.runs import StudyRuns
 from study.training_file import read_training_file
 from trainable.config import DataConfig, InputError, TrainConfig, from_mapping
 from trainable.sealed import write_sealed

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from analysis.runs import StudyRuns, load_study
+from analysis.reading.runs import StudyRuns, load_study
 from trainable.config import InputError
 from trainable.sealed import write_sealed
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from analysis.completeness import (
+from analysis.reading.completeness import (
     DIVERGED,
     INCOMPLETE,
     STOPPED,
@@ -20,8 +20,8 @@ from analysis.completeness import (
     objective_rows,
     phase_of,
 )
-from analysis.study_terms import StudyTerms
-from analysis.wandb_runs import WandbRun
+from analysis.reading.study_terms import StudyTerms
+from analysis.reading.wandb_runs import WandbRun
 
 TRIAL = "0000000000aa"
 NOWHERE = Path("no-such-study")

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from analysis.findings import NUISANCE, Arm, FactorFinding, Findings
 from analysis.grid import level_order
-from analysis.runs import StudyRuns
+from analysis.reading.runs import StudyRuns
 from analysis.wording import level_text, num_seeds_text, words
 
 WIDTH = 4.8  # inches

@@ -16,10 +16,10 @@ import pandas as pd
 from markupsafe import Markup
 
 from analysis.findings import CellFinding, FactorFinding, Findings, LevelFinding
-from analysis.plots import FIGURE_NAME, Plot, draw
-from analysis.protocol import data_rows, method_text, protocol_rows, split_rows
-from analysis.runs import StudyRuns
-from analysis.study_terms import on_test_split
+from analysis.reading.runs import StudyRuns
+from analysis.reading.study_terms import on_test_split
+from analysis.report.plots import FIGURE_NAME, Plot, draw
+from analysis.report.protocol import data_rows, method_text, protocol_rows, split_rows
 from analysis.wording import (
     INTERVALS_MEAN,
     confirmation_text,
@@ -103,7 +103,7 @@ def _html(runs: StudyRuns, findings: Findings, plots: list[Plot]) -> str:
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters.update(level=level_text, words=words, rivals=rivals_text, caption=_caption)
-    template = resources.files("analysis").joinpath("report.html.j2").read_text(encoding="utf-8")
+    template = resources.files("analysis.report").joinpath("report.html.j2").read_text(encoding="utf-8")
     return environment.from_string(template).render(
         findings=findings,
         figures=[(plot, _inline(plot)) for plot in plots],

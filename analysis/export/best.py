@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from analysis.findings import Findings
-from analysis.runs import StudyRuns
-from analysis.study_files import read_study_json
+from analysis.reading.runs import StudyRuns
+from analysis.reading.study_files import read_study_json
 from analysis.wording import findings_text, printable
 from study.yaml_file import to_yaml
 from trainable.atomic import write_atomically

@@ -14,8 +14,8 @@ import pytest
 from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined]
 from wandb.util import get_core_path
 
-from analysis.run_files import BLOCK_SIZE, HEADER
-from analysis.wandb_runs import WandbRun, read_run, read_runs
+from analysis.reading.run_files import BLOCK_SIZE, HEADER
+from analysis.reading.wandb_runs import WandbRun, read_run, read_runs
 from trainable.config import InputError
 
 TORN_AT = (0, 5, 7, 10, 300, 40_000, 65_536, 130_000, -20, -1)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from analysis.run_files import BLOCK_SIZE, HEADER, iter_frames
+from analysis.reading.run_files import BLOCK_SIZE, HEADER, iter_frames
 from trainable.config import InputError
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.completeness import (
+from analysis.reading.completeness import (
     INCOMPLETE,
     Row,
     exclusion,
@@ -21,9 +21,9 @@ from analysis.completeness import (
     objective_rows,
     phase_of,
 )
-from analysis.study_files import read_study_json
-from analysis.study_terms import CONFIRM, SearchTerms, StudyTerms, agreed, is_number, on_test_split, read_terms
-from analysis.wandb_runs import WandbRun, read_runs
+from analysis.reading.study_files import read_study_json
+from analysis.reading.study_terms import CONFIRM, SearchTerms, StudyTerms, agreed, is_number, on_test_split, read_terms
+from analysis.reading.wandb_runs import WandbRun, read_runs
 from trainable.config import InputError
 
 

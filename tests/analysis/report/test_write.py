@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 
 from analysis.find import find
-from analysis.plots import draw
-from analysis.report import write_report
-from analysis.runs import StudyRuns
-from analysis.study_terms import SearchTerms
+from analysis.reading.runs import StudyRuns
+from analysis.reading.study_terms import SearchTerms
+from analysis.report.plots import draw
+from analysis.report.write import write_report
 
 SCRIPT = "</script><script>alert(1)</script>"
 FORMULA = '=HYPERLINK("http://evil.example","x")'

@@ -17,7 +17,7 @@ from typing import Any
 from google.protobuf.message import DecodeError
 from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined]
 
-from analysis.run_files import iter_frames
+from analysis.reading.run_files import iter_frames
 from trainable.config import InputError
 
 MAX_NESTING = 32

@@ -12,7 +12,7 @@ from math import log
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from analysis.wandb_runs import WandbRun
+from analysis.reading.wandb_runs import WandbRun
 from study.spec import StudySpec, load_study
 from trainable.config import InputError
 

@@ -1,6 +1,6 @@
 import pytest
 
-from analysis.study_files import read_study_json
+from analysis.reading.study_files import read_study_json
 from trainable.config import InputError
 from trainable.sealed import write_sealed
 

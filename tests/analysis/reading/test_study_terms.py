@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from analysis.study_terms import Range, SearchTerms, StudyTerms, metric_read, read_terms
-from analysis.wandb_runs import WandbRun
+from analysis.reading.study_terms import Range, SearchTerms, StudyTerms, metric_read, read_terms
+from analysis.reading.wandb_runs import WandbRun
 from study.spec import parse_study
 from trainable.config import InputError
 

@@ -1,6 +1,6 @@
 from analysis.find import find
-from analysis.protocol import method_text, protocol_rows, settings_tried
-from analysis.study_terms import SearchTerms
+from analysis.reading.study_terms import SearchTerms
+from analysis.report.protocol import method_text, protocol_rows, settings_tried
 
 WINNERS = {(10, 0.001, 2.0): [0.50, 0.52, 0.51], (50, 0.001, 0.0): [0.60, 0.62, 0.64]}
 

@@ -4,11 +4,11 @@ from collections import Counter
 
 import pandas as pd
 
-from analysis.completeness import DIVERGED, STOPPED
 from analysis.findings import SCIENTIFIC, Findings
 from analysis.grid import Cell, level_order
-from analysis.runs import StudyRuns
-from analysis.study_terms import EXPLORE
+from analysis.reading.completeness import DIVERGED, STOPPED
+from analysis.reading.runs import StudyRuns
+from analysis.reading.study_terms import EXPLORE
 from analysis.wording import level_text, listed, settings_text, words
 
 Rows = list[tuple[str, str]]

@@ -18,8 +18,16 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-from analysis.study_terms import CONFIRM, EXPLORE, OWN_COLUMNS, StudyTerms, is_number, on_test_split, terms_problem
-from analysis.wandb_runs import WandbRun
+from analysis.reading.study_terms import (
+    CONFIRM,
+    EXPLORE,
+    OWN_COLUMNS,
+    StudyTerms,
+    is_number,
+    on_test_split,
+    terms_problem,
+)
+from analysis.reading.wandb_runs import WandbRun
 
 CONFIG_TYPES: dict[str, type] = {
     "study": str,

@@ -1,0 +1,1 @@
+"""From findings to files that train, predict or ask again."""

@@ -1,0 +1,1 @@
+"""From W&B to tables: the runs of a study, what is left out of them and why."""

@@ -1,0 +1,1 @@
+"""What else a study shows, beside which level to choose: one topic a file, each StudyRuns and Findings -> Topic."""
