@@ -7,7 +7,7 @@ INSTALLED := .venv/installed
 # The study of a data folder bears its name: another folder is another study.
 NAME := $(shell basename '$(DATA)' | tr -c 'A-Za-z0-9._\n-' '-' | cut -c1-40)
 
-.PHONY: setup demo test test-slow check bench chaos
+.PHONY: setup demo test test-slow check bench calibrate chaos
 setup: $(INSTALLED)
 
 # PIP_CONSTRAINT: exact versions, whatever a machine's own pip settings say.
@@ -26,7 +26,8 @@ test: $(INSTALLED)
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not cluster"
 
 test-slow: $(INSTALLED)
-	$(BIN)/python -m pytest -m "slow or cluster"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "slow and not cluster"
+	$(BIN)/python -m pytest -m cluster
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -37,6 +38,10 @@ check: $(INSTALLED)
 bench: $(INSTALLED)
 	$(BIN)/python -m bench.run
 	$(BIN)/python -m bench.gpu
+
+# How often findings are wrong, in 2,000 simulated studies a case; build/calibrate.json. Some ten minutes.
+calibrate: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m bench.calibrate
 
 # Kills workers, drivers (SIGKILL, SIGTERM) and nodes; build/chaos.json. The defaults take most of an hour.
 chaos: WORKERS ?= 50

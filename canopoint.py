@@ -11,15 +11,23 @@ import logging
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cluster.commands import ADDRESS_HELP, add_commands, add_study
 from cluster.terminal import BAD_INPUT, COMPLETE, INCOMPLETE, program, shown
-from trainable.config import InputError, SyntheticConfig, TrainConfig, from_mapping
+from trainable.config import DataConfig, InputError, SyntheticConfig, TrainConfig, from_mapping
 from trainable.storage_url import is_url
 
+if TYPE_CHECKING:
+    from analysis.analyze import Analysis, Draw
+    from analysis.findings import Findings
+    from analysis.reading.runs import StudyRuns
+    from analysis.reading.source import Source
+
+STUDY_HELP = "the study's folder or URL, as in studies/demo or s3://bucket/studies/demo"
 DISK_TROUBLES = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 
@@ -157,35 +165,124 @@ def _run(arguments: argparse.Namespace, **wishes: Any) -> int:
             _exit_now(INCOMPLETE)
         return INCOMPLETE
     _say("reading the W&B runs and comparing")
-    _show_findings(outcome.folder, as_json=False)
+    _show_findings(outcome.folder, as_json=False, draw=_draw_panels)
     if spec.url:
         RemoteStudy(spec.url).push_analysis()
     return COMPLETE
 
 
 def analyze(arguments: argparse.Namespace) -> int:
-    """Turn a study's W&B runs into findings, a report and the best configuration."""
-    from cluster.remote_study import find_remote
-
-    remote = find_remote(arguments.study)
-    _show_findings(remote.folder if remote else Path(arguments.study), as_json=arguments.format == "json")
-    if remote:
-        remote.push_analysis()
+    """Turn W&B runs into findings, a report and the best configuration: a study's, or those of any W&B project."""
+    with _source(arguments) as source:
+        _show_findings(source, as_json=arguments.format == "json")
     return COMPLETE
 
 
-def _show_findings(folder: Path, *, as_json: bool) -> None:
+def report(arguments: argparse.Namespace) -> int:
+    """The same with pictures of the best and the worst scenes; and, if asked, shown in W&B beside the runs."""
+    with _source(arguments) as source:
+        analysis = _show_findings(source, as_json=False, draw=_draw_panels)
+        if arguments.to_wandb:
+            from analysis.report.wandb_report import write_back
+
+            address = write_back(analysis.findings, analysis.report_path, arguments.to_wandb, analysis.findings.study)
+            _say(f"in W&B:   {address}")
+    return COMPLETE
+
+
+def power(arguments: argparse.Namespace) -> int:
+    """What a study would show with more seeds, judged from this one as a pilot: differences, seeds, GPU-hours."""
+    from analysis.find import find
+    from analysis.power import SEEDS, describe_power, plan_power, power_text
+    from analysis.reading.runs import load_study
+
+    with _source(arguments) as source:
+        runs = load_study(source)
+    planned = plan_power(runs, find(runs, with_topics=False), arguments.seeds or SEEDS, arguments.margin)
+    _say(json.dumps(describe_power(planned), indent=2) if arguments.format == "json" else power_text(planned))
+    return COMPLETE
+
+
+def export(arguments: argparse.Namespace) -> int:
+    """Export the best model of each level: configuration, weights, model card, graphs; and a zoomed study file."""
+    from analysis.export.bundles import plan_bundles
+    from analysis.export.zoom import export_zoomed
+    from analysis.find import find
+    from analysis.reading.runs import load_study
+    from trainable.exported import ModelExport, export_models
+
+    folder = arguments.study
+    runs = load_study(folder)
+    findings = find(runs)
+    out = arguments.out or folder / "analysis" / "export"
+    bundles = plan_bundles(folder, runs, findings)
+    models = [
+        ModelExport(folder / "trials" / each.trial_id, out / each.name, each.texts, each.header) for each in bundles
+    ]
+    export_models(models, onnx=arguments.onnx, say=_say)
+    if zoomed := export_zoomed(folder, out, runs, findings):
+        _say(f"{shown(zoomed)}: the question again, around the best of this study")
+    return COMPLETE
+
+
+def sync(arguments: argparse.Namespace) -> int:
+    """Name what W&B lacks of a study's trials, and show it to W&B; trains nothing."""
+    from analysis.reading.gaps import find_gaps
+    from analysis.reading.source import ONLINE, find_source
+    from cluster.preparation import Work
+    from cluster.sync import sync_study
+
+    def look(work: Work, project: str | None) -> dict[str, str]:
+        place, filters = (work.folder, []) if project is None else (ONLINE + project, [f"group={work.spec.study}"])
+        runs = find_source(place, filters, out=work.folder).read() if project != "" else []
+        return find_gaps(work.folder, runs)
+
+    return sync_study(arguments.study, _say, look)
+
+
+@contextmanager
+def _source(arguments: argparse.Namespace) -> "Iterator[Source]":
+    """What is to be read; the results of a study in an object store are pushed there in the end."""
+    from analysis.reading.source import ONLINE, find_source
+    from cluster.remote_study import find_remote
+
+    remote = None if arguments.study.startswith(ONLINE) else find_remote(arguments.study)
+    place = remote.folder if remote else arguments.study
+    yield find_source(place, arguments.filter, arguments.map, arguments.out)
+    if remote:
+        remote.push_analysis()
+
+
+def _show_findings(place: "Source | Path", *, as_json: bool, draw: "Draw | None" = None) -> "Analysis":
     from analysis.analyze import analyze_study
 
-    analysis = analyze_study(folder)
+    analysis = analyze_study(place, draw)
     if as_json:
         _say(analysis.findings_path.read_text().rstrip())
-        return
+        return analysis
     _say(f"\n{analysis.text}\n")
-    for label, path in [("report", analysis.report_path), ("W&B runs", folder / "wandb"), ("best", analysis.best_path)]:
-        _say(f"{label + ':':<10}{shown(path)}")
-    _say(f"\nnext:     {program('canopoint')} train {shown(analysis.best_path)}   (trains that model)")
-    _say(f"          {program('wandb')} leet {shown(folder / 'wandb')}   (every run's curves, in the terminal)")
+    places = {"report": analysis.report_path, "best": analysis.best_path}
+    for label, path in places.items():
+        if path:
+            _say(f"{label + ':':<10}{shown(path)}")
+    if analysis.best_path:
+        _say(f"\nnext:     {program('canopoint')} train {shown(analysis.best_path)}   (trains that model)")
+    if folder := analysis.runs.study_dir:
+        _say(f"          {program('canopoint')} export {shown(folder)}   (weights, model cards, ONNX)")
+        _say(f"          {program('wandb')} leet {shown(folder / 'wandb')}   (every run's curves, in the terminal)")
+    return analysis
+
+
+def _draw_panels(runs: "StudyRuns", findings: "Findings") -> None:
+    """Pictures of the recommended model's scenes, where the study's trials are at hand."""
+    from trainable.panel_files import lacks_panels
+
+    trial_id = findings.recommended.trial_ids[0]
+    if runs.study_dir and lacks_panels(runs.study_dir, trial_id):
+        from trainable.panels import draw_panels  # torch: seconds, which only new pictures are worth
+
+        data = from_mapping(DataConfig, runs.data_config, "data_config")
+        draw_panels(runs.study_dir, trial_id, data, runs.study_dir.parent / ".cache", _say)
 
 
 def train(arguments: argparse.Namespace) -> int:
@@ -264,13 +361,17 @@ def _parser() -> argparse.ArgumentParser:
     command(init).add_argument("name", nargs="?", default="demo", help="a study of the catalog")
     for function in (validate, plan, run, confirm, extend):
         _add_study_options(command(function), function)
-    for function in (status, analyze):
-        added = command(function)
-        where = "the study's folder or URL, as in studies/demo or s3://bucket/studies/demo"
-        added.add_argument("study", help=f"{where}; or a job" if function is status else where)
-        added.add_argument("--format", choices=("table", "json"), default="table")
-        if function is status:
-            added.add_argument("--address", help=ADDRESS_HELP)
+    added = command(status)
+    added.add_argument("study", help=f"{STUDY_HELP}; or a job")
+    added.add_argument("--format", choices=("table", "json"), default="table")
+    added.add_argument("--address", help=ADDRESS_HELP)
+    for function in (analyze, report, power):
+        _add_source_options(command(function), function)
+    added = command(export)
+    added.add_argument("study", type=Path, help="the study's folder, as in studies/demo")
+    added.add_argument("--onnx", action="store_true", help="ONNX files too (pip install 'canopoint[onnx]')")
+    added.add_argument("--out", type=Path, help="folder of the exports (STUDY/analysis/export)")
+    command(sync).add_argument("study", help=STUDY_HELP)
     add_commands(command, commands)
     added = command(train)
     added.add_argument("file", type=Path, help="a training file, as in studies/demo/analysis/best.yaml")
@@ -309,6 +410,23 @@ def _add_study_options(added: argparse.ArgumentParser, function: Callable[[argpa
     if function is extend:
         added.add_argument("--undecided", action="store_true", required=True, help="where the findings say so")
         added.add_argument("--seeds", type=int, default=3, help="how many seeds to add (3)")
+
+
+def _add_source_options(added: argparse.ArgumentParser, function: Callable[[argparse.Namespace], int]) -> None:
+    """Flags of the commands that read W&B runs."""
+    added.add_argument("study", help=f"{STUDY_HELP}; or wandb://ENTITY/PROJECT")
+    only = "of a W&B project, the runs of this group, state, tag or config.NAME, as in group=demo; repeat for more"
+    added.add_argument("--filter", action="append", default=[], metavar="KEY=VALUE", help=only)
+    named = "runs of other projects: where a name of ours stands in theirs, as in points=num_points; repeat for more"
+    added.add_argument("--map", action="append", default=[], metavar="NAME=COLUMN", help=named)
+    added.add_argument("--out", type=Path, help="folder of the results (STUDY; of a W&B project, ./PROJECT-GROUP)")
+    if function is not report:
+        added.add_argument("--format", choices=("table", "json"), default="table")
+    else:
+        added.add_argument("--to-wandb", metavar="ENTITY/PROJECT", help="show the findings there, in the study's group")
+    if function is power:
+        added.add_argument("--seeds", type=int, nargs="+", help="numbers of seeds to look at (2 to 20)")
+        added.add_argument("--margin", type=float, help="in place of the study's own")
 
 
 def _say_warnings_once() -> None:

@@ -1,14 +1,19 @@
-"""A study's folder -> findings, report and the configuration to train with: all of the analysis in one call."""
+"""W&B runs -> findings, report and the configuration to train with: all of the analysis in one call."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from analysis.export.best import export_best
 from analysis.find import find
 from analysis.findings import Findings
-from analysis.reading.runs import load_study
+from analysis.reading.runs import StudyRuns, load_study
+from analysis.reading.source import Source, find_source
 from analysis.report.write import write_report
 from analysis.wording import findings_text
+
+Draw = Callable[[StudyRuns, Findings], None]
+"""Draws the prediction panels that the report shows; not our business, as it needs the network."""
 
 
 @dataclass(frozen=True)
@@ -16,36 +21,46 @@ class Analysis:
     """What the analysis found and where it is written.
 
     Attributes:
-        findings: everything that the study shows.
+        runs: what was read.
+        findings: everything that it shows.
         text: the findings for a terminal.
         findings_path: findings.json, for programs.
         report_path: report.html, one self-contained page.
         markdown_path: report.md, with its figures beside it.
-        best_path: best.yaml, which `canopoint train` reads.
+        best_path: best.yaml, which `canopoint train` reads; None of runs that are not ours.
     """
 
+    runs: StudyRuns
     findings: Findings
     text: str
     findings_path: Path
     report_path: Path
     markdown_path: Path
-    best_path: Path
+    best_path: Path | None
 
 
-def analyze_study(study_dir: Path) -> Analysis:
-    """Reads a study's runs, draws the findings, writes the report and exports the recommended configuration.
+def analyze_study(place: Source | Path, draw: Draw | None = None) -> Analysis:
+    """Reads runs, draws the findings, writes the report and exports the recommended configuration.
+
+    Args:
+        place: a study's folder, or another source of runs.
+        draw: called once the findings are known and before the report is written.
 
     Raises:
-        InputError: the study has no complete run, or its runs do not go together.
+        InputError: there is no complete run, or the runs do not go together.
     """
-    runs = load_study(study_dir)
+    source = place if isinstance(place, Source) else find_source(place)
+    runs = load_study(source)
     findings = find(runs)
-    written = write_report(study_dir, runs, findings)
+    if draw:
+        draw(runs, findings)
+    written = write_report(source.out, runs, findings)
     return Analysis(
+        runs=runs,
         findings=findings,
         text=findings_text(findings),
         findings_path=written["findings.json"],
         report_path=written["report.html"],
         markdown_path=written["report.md"],
-        best_path=export_best(study_dir, runs, findings),
+        best_path=None if source.mapping else export_best(source.out, runs, findings),
     )

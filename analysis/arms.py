@@ -2,8 +2,9 @@
 
 Without confirmation the setting is chosen and read on the same seeds, so its value is that of the exported cell, and
 flattered (the winner's curse). At 3 to 8 seeds, equal noise and up to six tied settings a level, nominal 95 % intervals
-of differences miss in 1 to 9 % of studies for that; tests/analysis/test_calibration.py. To choose for each seed on the
-others is no way out: the readings then share choices, so are dependent, and intervals miss in up to a fifth of studies.
+of differences miss in 1 to 9 % of studies for that; tests/analysis/test_winners_curse.py. To choose for each seed on
+the others is no way out: the readings then share choices, so are dependent, and intervals miss in up to a fifth of
+studies.
 
 Confirmation runs the setting again on fresh seeds, which did not choose it, and reads them on the test split, on which
 nothing was chosen: intervals then miss as often as they claim.
@@ -13,11 +14,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from analysis.family import paired_family
 from analysis.findings import SCIENTIFIC, Arm, CellFinding
 from analysis.grid import Cell, Exploration, Grid, tabulate
+from analysis.looks import additions_of
 from analysis.reading.runs import StudyRuns
 from analysis.reading.study_terms import CONFIRM
-from analysis.statistics import Estimate, best_index, paired_family
+from analysis.statistics import Estimate, best_index
 
 
 @dataclass(frozen=True)
@@ -66,10 +69,11 @@ def confirmed_arms(runs: StudyRuns, exploration: Exploration, confirmation: Conf
 def confirmed_cells(runs: StudyRuns, confirmation: Confirmation, arms: list[Arm]) -> list[CellFinding]:
     """Every confirmed cell with its difference to the arm of its level, simultaneous over all pairs of that level."""
     grid, cells = confirmation.test, []
+    additions = additions_of(grid.seeds, runs.search.confirm_seeds, runs.search.extensions)
     chosen = [arm.parameters for arm in arms]
     for rows in grid.by_level(runs.parameters).values():
         found = [grid.finding(row) for row in rows]
-        family = paired_family(grid.values[rows])
+        family = paired_family(grid.values[rows], additions=additions)
         (arm,) = [i for i, cell in enumerate(found) if cell.parameters in chosen] or [-1]
         cells += [replace(cell, difference=family.get((i, arm))) for i, cell in enumerate(found)]
     return cells

@@ -2,10 +2,16 @@
 
 from collections.abc import Iterator
 
+import numpy as np
+
+from analysis.curves import read_curves
 from analysis.findings import SCIENTIFIC, Arm, Caveat, FactorFinding, Findings
+from analysis.grid import level_order
+from analysis.reading.completeness import DIVERGED
 from analysis.reading.runs import StudyRuns
 from analysis.reading.study_terms import Range, is_number
-from analysis.wording import first_of, level_text, settings_text, words
+from analysis.topics.readings import RATE
+from analysis.wording import counted, first_of, level_text, listed, settings_text, words
 from trainable.config import DENSE
 
 NEAR_END = 0.05
@@ -20,6 +26,10 @@ def find_caveats(runs: StudyRuns, findings: Findings) -> Iterator[Caveat]:
         yield from _end_of_range(name, searched, findings.arms)
     yield from _no_spread(findings)
     yield from _still_improving(runs, findings)
+    yield from _floors_not_beaten(runs, findings)
+    yield from _diverged(runs)
+    yield from _interactions(findings)
+    yield from _gaps(runs)
     yield from _scope(runs, findings)
 
 
@@ -66,12 +76,49 @@ def _no_spread(findings: Findings) -> Iterator[Caveat]:
 
 def _still_improving(runs: StudyRuns, findings: Findings) -> Iterator[Caveat]:
     metric, sign = runs.objective["metric"], 1 if runs.objective["mode"] == "max" else -1
-    epochs = runs.epochs[runs.epochs["run_id"].isin(findings.recommended.run_ids)]
-    means = epochs.groupby("epoch")[metric].mean().sort_index().tolist()
-    gain = sign * (means[-1] - means[-2]) if len(means) > 1 else 0.0
+    curves = read_curves(runs, metric, findings.recommended.run_ids)
+    gain = sign * float(np.mean(curves.last_steps)) if curves and curves.last_steps.size else 0.0
     if gain > runs.objective["margin"]:
         yield Caveat(
             "rising", f"Still improving: {metric} by {gain:.3f} in the last epoch; train longer before relying on it."
+        )
+
+
+def _floors_not_beaten(runs: StudyRuns, findings: Findings) -> Iterator[Caveat]:
+    """Rules without any network that may be as good; a known result that is not reached is no floor."""
+    known = runs.objective.get("references", {})
+    names = [words(floor.name) for floor in findings.floors_not_beaten() if floor.name not in known]
+    if names:
+        yield Caveat("floor_not_beaten", f"Not beaten for sure: {first_of(names, 3)}; no network is needed for that.")
+
+
+def _diverged(runs: StudyRuns) -> Iterator[Caveat]:
+    """Runs that diverged, and at which learning rates."""
+    if runs.ended_early.empty:
+        return
+    rows = runs.ended_early[runs.ended_early["state"] == DIVERGED]
+    if rows.empty:
+        return
+    rates = sorted(rows[RATE].unique().tolist(), key=level_order) if RATE in runs.parameters else []
+    where = f", at learning rate {first_of([level_text(rate) for rate in rates])}" if rates else ""
+    total = counted(len(runs.trials) + len(runs.ended_early), "run")
+    yield Caveat("diverged", f"Diverged: {len(rows)} of {total}{where}.")
+
+
+def _interactions(findings: Findings) -> Iterator[Caveat]:
+    """What gamma does depends on another factor, over whose levels its own comparison takes the mean."""
+    topic = next((topic for topic in findings.topics if topic.name == "interactions"), None)
+    found = [claim.values["with"] for claim in topic.claims if claim.verdict == "interact"] if topic else []
+    if factors := [name for name in dict.fromkeys(found) if name != "class"]:
+        yield Caveat("interaction", f"Interaction: what gamma does depends on {listed(factors)}; no mean says it all.")
+
+
+def _gaps(runs: StudyRuns) -> Iterator[Caveat]:
+    """What W&B lacks of the trials that are at hand."""
+    if runs.gaps:
+        verb = "differs" if len(runs.gaps) == 1 else "differ"
+        yield Caveat(
+            "gaps", f"W&B: {counted(len(runs.gaps), 'trial')} {verb} from their own files; run `canopoint sync`."
         )
 
 
@@ -87,4 +134,7 @@ def _scope(runs: StudyRuns, findings: Findings) -> Iterator[Caveat]:
         yield Caveat("made_data", "Made images (synthetic): nothing here is a statement about real forest.")
     if not findings.floors:
         yield Caveat("no_floor", f"No floor for {findings.metric}: whether a network is worth its cost is not checked.")
-    yield Caveat("seeds_not_scenes", "Other scenes: no interval speaks of them; all stand on these images alone.")
+    if any(topic.population == "scenes" for topic in findings.topics):
+        yield Caveat("seeds_not_scenes", "Other scenes: the verdicts do not speak of them; the topic on scenes does.")
+    else:
+        yield Caveat("seeds_not_scenes", "Other scenes: no interval speaks of them; all stand on these images alone.")

@@ -12,6 +12,7 @@ from analysis.grid import Exploration, explore
 from analysis.levels import nuisance_factors, scientific_factors
 from analysis.reading.runs import StudyRuns
 from analysis.reading.study_terms import CONFIRM, EXPLORE, metric_read
+from analysis.repeats import repeat_noise, single_run_caveats
 from analysis.shortfalls import find_shortfalls
 from analysis.statistics import against_floor, best_index
 from analysis.topics.topics import find_topics
@@ -19,8 +20,12 @@ from analysis.wording import floor_text, headline
 from trainable.config import InputError
 
 
-def find(runs: StudyRuns) -> Findings:
+def find(runs: StudyRuns, *, with_topics: bool = True) -> Findings:
     """Draws every finding from a study's runs.
+
+    Args:
+        runs: the study's.
+        with_topics: also what else the study shows, which takes most of the time and which no verdict depends on.
 
     Raises:
         InputError: no setting is complete, or two runs claim the same cell and seed.
@@ -28,9 +33,10 @@ def find(runs: StudyRuns) -> Findings:
     exploration, confirmation = explore(runs), confirm(runs)
     phase, arms = _arms(runs, exploration, confirmation)
     metric = metric_read(runs.objective["metric"], phase)
-    scientific = scientific_factors(runs, arms, phase)
+    repeats = {EXPLORE: repeat_noise(exploration.explored), CONFIRM: repeat_noise(confirmation.test)}
+    scientific = scientific_factors(runs, arms, phase, repeats[phase])
     recommended = _recommended_arm(runs, arms, scientific)
-    factors = scientific + nuisance_factors(runs, exploration, recommended)
+    factors = scientific + nuisance_factors(runs, exploration, recommended, repeats[EXPLORE])
     unsettled = [factor.name for factor in scientific or factors if factor.provisional]
     provisional = bool(unsettled) or recommended.value.low is None
     findings = Findings(
@@ -50,9 +56,14 @@ def find(runs: StudyRuns) -> Findings:
         caveats=[],
         excluded=[list(item) for item in runs.excluded],
     )
-    caveats = [*find_shortfalls(runs, findings, exploration, confirmation), *find_caveats(runs, findings)]
-    findings = replace(findings, caveats=caveats)
-    return replace(findings, topics=find_topics(runs, findings))
+    if with_topics:
+        findings = replace(findings, topics=find_topics(runs, findings))  # first: caveats read them, too
+    caveats = [
+        *find_shortfalls(runs, findings, exploration, confirmation),
+        *single_run_caveats(factors, repeats[phase]),
+        *find_caveats(runs, findings),
+    ]
+    return replace(findings, caveats=caveats)
 
 
 def _arms(runs: StudyRuns, exploration: Exploration, confirmation: Confirmation) -> tuple[str, list[Arm]]:

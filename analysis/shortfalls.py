@@ -43,7 +43,7 @@ def _levels_without_result(runs: StudyRuns, findings: Findings) -> Iterator[Cave
     found = [arm.scientific for arm in findings.arms]
     names = [name for name, role in runs.parameters.items() if role == SCIENTIFIC]
     tried = zip(*(runs.ended_early[name].tolist() for name in names), strict=True) if len(runs.ended_early) else ()
-    levels = [*runs.search.levels, *(dict(zip(names, level, strict=True)) for level in tried)]
+    levels = [*runs.search.levels, *(dict(zip(names, level, strict=True)) for level in dict.fromkeys(tried))]
     lost = {tuple(level.values()): level for level in levels if level not in found}
     reasons: dict[str, list[str]] = {}
     for level in lost.values():

@@ -3,7 +3,8 @@
 Population: every interval speaks of *seeds*. It says where the mean would lie if the points were drawn again, the
 network started again and the images shuffled again, on the very same images and split. It says nothing about other
 scenes. Seeds are few, so intervals are Student's t: a percentile bootstrap over 3 seeds covers 76 % where it claims 95.
-They hold as claimed for values named beforehand; `arms.py` says what choosing settings on the same seeds costs.
+They hold as claimed for values named beforehand; `arms.py` says what choosing settings on the same seeds costs, and
+`make calibrate` how well they do.
 
 A level may lack a seed that others have: NaN stands there. Two levels are compared on the seeds that both have.
 """
@@ -11,12 +12,11 @@ A level may lack a seed that others have: NaN stands there. Two levels are compa
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import combinations
 from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import stats
+from scipy import special
 
 CONFIDENCE = 0.95
 
@@ -32,7 +32,8 @@ class Estimate:
         value: the mean, in the metric's own unit.
         low: lower end; None where one seed gives no interval.
         high: upper end; None likewise.
-        num_seeds: seed blocks behind the mean; 0 for a difference of two levels that share no seed.
+        num_seeds: seed blocks behind the mean; 0 for a difference of two levels that share no seed. An interval at 1
+            or 0 stands on the noise of repeated cells (`repeats.py`), unpaired.
         confidence: coverage of this one interval, in (0, 1).
     """
 
@@ -70,7 +71,7 @@ def mean_interval(values: ArrayLike, confidence: float = CONFIDENCE) -> Estimate
         return Estimate(mean, None, None, 1, confidence)
     # ptp, not std: the mean of equal numbers may be off by one bit, and noise of 1e-17 is no spread.
     spread = float(array.std(ddof=1)) if np.ptp(array) > 0 else 0.0
-    half_width = _t_quantile(confidence, array.size - 1) * spread / float(np.sqrt(array.size))
+    half_width = t_quantile(confidence, array.size - 1) * spread / float(np.sqrt(array.size))
     return Estimate(mean, mean - half_width, mean + half_width, array.size, confidence)
 
 
@@ -98,26 +99,6 @@ def paired_difference(values: ArrayLike, reference: ArrayLike, confidence: float
     return Estimate(means[0] - means[1], None, None, 0, confidence)
 
 
-def paired_family(table: ArrayLike, confidence: float = CONFIDENCE) -> dict[tuple[int, int], Estimate]:
-    """All paired differences among k levels, simultaneous. Population: seeds, not scenes.
-
-    Bonferroni over all k (k - 1) / 2 pairs, not over k - 1: the level that the others are held against, the best one,
-    is chosen from the same data, and only the whole family stays right whichever it is. Each pair has the degrees of
-    freedom of the seeds that both levels have.
-
-    Args:
-        table: (k, num_seeds) one row a level, one column a seed block; NaN where a level lacks a seed.
-        confidence: probability that *all* intervals of the family hold, in (0, 1).
-
-    Returns:
-        (i, j) -> estimate of row i - row j, for every ordered pair i != j.
-    """
-    rows = np.asarray(table, dtype=np.float64)
-    pairs = list(combinations(range(len(rows)), 2))
-    each = 1 - (1 - confidence) / max(len(pairs), 1)
-    return {(i, j): paired_difference(rows[i], rows[j], each) for a, b in pairs for i, j in ((a, b), (b, a))}
-
-
 def best_index(means: ArrayLike, mode: Mode) -> int:
     """Index of the best mean; the first of equals (to 12 digits), so order the levels with the cheapest first."""
     array = np.asarray(means, dtype=np.float64).round(12)
@@ -132,7 +113,7 @@ def leader(num_levels: int, family: Mapping[tuple[int, int], Estimate], mode: Mo
 
     Args:
         num_levels: at least 1.
-        family: of `paired_family`.
+        family: of `family.paired_family`.
         mode: whether large or small is good.
     """
     sign = 1 if mode == "max" else -1
@@ -181,7 +162,7 @@ def rivals(level: int, family: Mapping[tuple[int, int], Estimate], margin: float
 
     Args:
         level: row of the table.
-        family: of `paired_family`.
+        family: of `family.paired_family`.
         margin: difference that is negligible, at least 0, in the metric's unit.
         mode: whether large or small is good.
     """
@@ -200,7 +181,7 @@ def judge_level(
     Args:
         level: row of the table.
         best: row of the best mean.
-        family: of `paired_family`.
+        family: of `family.paired_family`.
         margin: difference that is negligible, at least 0, in the metric's unit.
         mode: whether large or small is good.
     """
@@ -221,5 +202,7 @@ def against_floor(estimate: Estimate, floor: float, mode: Mode) -> Literal["beat
 
 
 @lru_cache
-def _t_quantile(confidence: float, degrees_of_freedom: int) -> float:
-    return float(stats.t.ppf(0.5 + confidence / 2, degrees_of_freedom))
+def t_quantile(confidence: float, degrees_of_freedom: int) -> float:
+    """Half the width of a two-sided t interval, in standard errors."""
+    # scipy.special, not scipy.stats: the same number, at half the time that an import takes.
+    return float(special.stdtrit(degrees_of_freedom, 0.5 + confidence / 2))

@@ -7,6 +7,7 @@ from typing import Any
 
 from analysis.findings import NUISANCE, SCIENTIFIC, Arm, CellFinding, Findings, LevelFinding
 from analysis.reading.study_terms import CONFIRM, EXPLORE
+from analysis.sample_size import MAX_SEEDS
 from analysis.statistics import Estimate
 from trainable.config import DENSE
 
@@ -28,7 +29,7 @@ INTERVALS_MEAN = "In brackets: 95 % intervals over new points, starting weights 
 
 
 def findings_text(findings: Findings) -> str:
-    """The findings for a terminal, the answer first: about twenty lines of at most `WIDTH` columns."""
+    """The findings for a terminal, the answer first: some twenty-five lines of at most `WIDTH` columns."""
     return "\n".join(line for indent, text in _paragraphs(findings) for line in _wrapped(indent, text))
 
 
@@ -45,10 +46,19 @@ def _paragraphs(findings: Findings) -> Iterator[tuple[str, str]]:
         yield from (("  ", confirmed_text(cell)) for cell in others)
     if any(arm.value.num_seeds > 1 for arm in findings.arms):
         yield "", INTERVALS_MEAN
-    if text := confirmation_text(findings):
+    is_told = any(topic.name == "curse" for topic in findings.topics)
+    if (text := confirmation_text(findings)) and not is_told:
         yield "", text
+    if findings.topics:
+        yield "", "What else it shows:"
+        yield from (("  - ", first_sentence(topic.text)) for topic in findings.topics)
     yield "", "Read with care:"
     yield from (("  - ", caveat.text) for caveat in findings.caveats)
+
+
+def first_sentence(text: str) -> str:
+    """Up to the first full stop before a space and a capital letter; all of it where there is none."""
+    return re.split(r"(?<=[.!?]) (?=[A-Z\"])", text, maxsplit=1)[0]
 
 
 def _wrapped(indent: str, text: str) -> list[str]:
@@ -69,12 +79,12 @@ def level_text(level: Any) -> str:
     """A factor's level as people write it: 50, 0.001, resnet18, true."""
     if isinstance(level, bool):
         return str(level).lower()
-    return f"{level:g}" if isinstance(level, int | float) and abs(level) < 1e6 else str(level)
+    return f"{level:g}" if isinstance(level, int | float) and abs(level) < 1e6 else printable(str(level))
 
 
 def words(name: str) -> str:
     """A setting's name as words: points_per_image -> points per image."""
-    return name.replace("_", " ")
+    return printable(name.replace("_", " "))
 
 
 def listed(items: Sequence[Any]) -> str:
@@ -165,8 +175,8 @@ def level_finding_text(finding: LevelFinding, best_level: Any) -> str:
     if finding.difference is None:
         return text
     text += f"; {finding.difference.text('+')} against {level_text(best_level)}"
-    note = rivals_text(finding, best_level)
-    return f"{text}; {note}" if note else text
+    notes = [rivals_text(finding, best_level), seeds_needed_text(finding)]
+    return "; ".join([text, *(note for note in notes if note)])
 
 
 def rivals_text(finding: LevelFinding, best_level: Any) -> str:
@@ -174,6 +184,16 @@ def rivals_text(finding: LevelFinding, best_level: Any) -> str:
     if finding.verdict != "undecided" or best_level in finding.rivals:
         return ""
     return f"{listed(finding.rivals)} may lead by more than the margin"
+
+
+def seeds_needed_text(finding: LevelFinding) -> str:
+    """What would decide an undecided level; empty where it is decided, or the spread is not known."""
+    if finding.verdict != "undecided" or finding.difference is None or finding.difference.low is None:
+        return ""
+    if finding.seeds_needed is None:
+        return f"{MAX_SEEDS} further seeds would not decide"
+    some = "some " if finding.seeds_needed > 1 else ""
+    return f"{some}{counted(finding.seeds_needed, 'further seed')} would decide"
 
 
 def floor_text(name: str, floor: float, measured: str, arm: Arm, verdict: str) -> str:

@@ -5,10 +5,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from analysis.reading.wandb_runs import WandbRun, read_runs
+from analysis.reading.gaps import differing_epochs
+from analysis.reading.history import History
+from analysis.reading.run_folder import read_runs
+from analysis.reading.wandb_runs import WandbRun
 from bench.chaos_study import Standing, StudyCopy
 from study.ledger import read_ledger
-from trainable.trial_files import Row, read_attempts, read_rows
+from trainable.trial_files import read_attempts, read_rows
 
 
 @dataclass(frozen=True)
@@ -104,12 +107,8 @@ def _whole_wandb_runs(copy: StudyCopy) -> set[str]:
 
 
 def _is_whole(run: WandbRun, folder: Path) -> bool:
-    return run.exit_code == 0 and not run.problems and _timeless(run.history) == _timeless(read_rows(folder))
-
-
-def _timeless(rows: Iterable[Row]) -> list[Row]:
-    """The rows without wall-clock times: of an epoch that was trained twice W&B may show the first time's."""
-    return [{name: value for name, value in row.items() if not name.startswith("time/")} for row in rows]
+    own = History.from_rows(read_rows(folder))
+    return run.exit_code == 0 and not run.problems and not differing_epochs(own, run.history)
 
 
 def _trial_of(run_name: str) -> str:

@@ -20,7 +20,7 @@ from study.search_optuna import against_effort, metric_alone
 from study.space import Axis, Choice, Setting, Space
 from study.spec import StudySpec
 
-EFFORT = "annotation_s_per_image"
+EFFORT_PER_IMAGE, EFFORT = "annotation_s_per_image", "annotation_s"
 VERSION = "study_file"
 STATES = {
     "completed": TrialState.COMPLETE,
@@ -60,7 +60,7 @@ class OptunaStudies:
         self._spec = spec
         self._version = hashlib.sha256(json.dumps(spec.to_mapping(), sort_keys=True).encode()).hexdigest()[:12]
         self._storage = storage
-        self._goal = against_effort if spec.search.method == "optuna_pareto" else metric_alone
+        self._goal = against_effort(spec.effort) if spec.search.method == "optuna_pareto" else metric_alone
         self._distributions = {name: _to_distribution(axis) for name, axis in Space(spec.parameters).axes.items()}
         self._studies = {name: optuna.load_study(study_name=name, storage=storage) for name in _study_names(storage)}
         self._trial_ids = {(name, trial.number): trial._trial_id for name in self._studies for trial in self._of(name)}
@@ -147,7 +147,8 @@ class OptunaStudies:
         study = self._studies[name]
         if study.metric_names is None:  # always, or it was created by a driver that was killed just then
             study.set_user_attr(VERSION, self._version)
-            study.set_metric_names([self._spec.objective.metric, EFFORT][: len(self._goal.directions)])
+            effort = EFFORT if "train_images" in self._distributions else EFFORT_PER_IMAGE
+            study.set_metric_names([self._spec.objective.metric, effort][: len(self._goal.directions)])
         return study
 
     def _name(self, level: Cell) -> str:

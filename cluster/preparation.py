@@ -15,7 +15,7 @@ from typing import Any
 from cluster.remote_study import RemoteStudy, open_remote
 from cluster.resources import num_concurrent
 from study.agenda import Agenda, Event
-from study.design import Cell, Trial, initial_weights
+from study.design import Cell, Trial, initial_weights, most_train_images
 from study.exploration import TrialOutcome
 from study.ledger import read_ledger
 from study.plan import NUM_PARAMETERS, Plan, make_plan
@@ -24,7 +24,7 @@ from study.yaml_file import to_yaml
 from trainable.atomic import check_parent, nearest_existing, write_atomically
 from trainable.config import TRAINER_VERSION, InputError, TrainConfig
 from trainable.data import describe_data, load_index, load_store
-from trainable.scenes import SPLITS, SceneIndex, check_test_split
+from trainable.scenes import SPLITS, SceneIndex, check_test_split, check_train_images
 from trainable.sealed import DamagedError, read_sealed, take_sealed, write_sealed
 from trainable.store import open_store
 from trainable.trial_files import check_trial, read_result, read_rows
@@ -97,6 +97,7 @@ def find_work(spec: StudySpec, remote: RemoteStudy | None, cache: Path, *, accep
         accept_changes: whether to take up a study that was made with other data or another trainer.
     """
     index = load_index(spec.data, cache)
+    check_train_images(index, most_train_images(spec))
     if spec.confirm:
         check_test_split(index)
     folder = spec.folder.resolve()
@@ -195,7 +196,16 @@ def write_study(work: Work, stores: dict[int, Path]) -> None:
     if not known or any(known.get(name) != value for name, value in wanted.items()):
         description = describe_data(work.spec.data, work.index, stores[image_size])
         write_sealed(work.folder / "data.json", {**description, "trainer_version": TRAINER_VERSION})
+    scenes = _scenes(work.index)
+    if take_sealed(work.folder / "scenes.json") != scenes:
+        write_sealed(work.folder / "scenes.json", scenes)
     write_atomically(work.folder / "study.yaml", to_yaml(work.spec.to_mapping()))
+
+
+def _scenes(index: SceneIndex) -> dict[str, Any]:
+    """The scene of every image that is evaluated; beside `data.json`, which goes into every W&B run."""
+    members = {split: [pair for pair in index.pairs if pair.split == split] for split in ("val", "test")}
+    return {split: {pair.image.name: pair.scene for pair in pairs} for split, pairs in members.items()}
 
 
 def write_trial_list(work: Work) -> None:
@@ -295,7 +305,7 @@ def _known_origin(folder: Path, events: list[Event]) -> dict[str, Any] | None:
 
 
 def trial_record(work: Work, trial: Trial) -> dict[str, Any]:
-    """What W&B and a reader need to know of a trial: settings, roles, data and objective."""
+    """What W&B and a reader need to know of a trial: settings, roles, data, objective and what labelling costs."""
     return {
         "study": work.spec.study,
         "trial_id": trial.trial_id,
@@ -307,6 +317,7 @@ def trial_record(work: Work, trial: Trial) -> dict[str, Any]:
         "data_config": _data_config(work.spec),
         "data": read_data_description(work.folder),
         "objective": work.spec.objective.model_dump(),
+        "effort": work.spec.effort.model_dump(),
         "search_method": work.spec.search.method,
         "trainer_version": TRAINER_VERSION,
     }

@@ -10,7 +10,7 @@ from study.training_file import TrainingFile
 from trainable.atomic import check_parent, sole_user
 from trainable.config import InputError, check_compatible
 from trainable.data import load_index, load_store
-from trainable.scenes import check_test_split
+from trainable.scenes import check_test_split, check_train_images
 from trainable.trial_files import Row, check_trial, read_result
 
 
@@ -43,6 +43,7 @@ def train_file(file: TrainingFile, out: Path, say: Say) -> Trained:
         raise InputError("training.device: cuda is asked for, but torch sees no GPU here; use cpu")
     check_compatible(file.training, file.data)
     index = load_index(file.data, out / ".cache")
+    check_train_images(index, file.training.train_images)
     if file.training.evaluate_test:
         check_test_split(index)
     identity = trial_id(file.training, index.fingerprint)

@@ -32,6 +32,9 @@ PROGRAM = (
     "analysis/topics/*.py",
     "analysis/report/*.py",
     "analysis/report/*.html.j2",
+    "analysis/report/*.css",
+    "analysis/report/*.js",
+    "analysis/report/*.json",
     "analysis/export/*.py",
 )
 """Our packages with their data, as pyproject.toml lists them."""

@@ -1,7 +1,7 @@
 """The local copy of a study that lives in an object store: pulled, and pushed where it has changed.
 
 The store is the truth. Trials are pushed by the workers that train them (`trial_copy.py`) and only pulled here; all
-else is the driver's. Checkpoints stay where they are.
+else is the driver's. Checkpoints stay where they are, and what an analysis keeps for the next one (`analysis/.cache`) here.
 """
 
 import contextlib
@@ -19,7 +19,8 @@ INDEX_FILE = ".pulled.json"
 GROWING = (".jsonl", ".journal")  # a line at a time, and the last one may be half written
 
 _DRIVERS = re.compile(
-    r"[A-Za-z0-9][\w.-]*|wandb/[\w.-]*run-[\w.-]+/run-[\w.-]+\.wandb|trials/[\w-]+/mirror\.json|analysis/.+", re.ASCII
+    r"[A-Za-z0-9][\w.-]*|wandb/[\w.-]*run-[\w.-]+/run-[\w.-]+\.wandb|trials/[\w-]+/mirror\.json|analysis/[^.].*",
+    re.ASCII,
 )
 _TRIALS = re.compile(r"trials/[\w-]+/[A-Za-z0-9][\w.-]*", re.ASCII)
 

@@ -4,7 +4,6 @@ A mirror never disturbs training. It works in a thread of its own, and everythin
 `update` brings one trial's run to where its directory stands, whether called after each epoch or days afterwards.
 """
 
-import hashlib
 import netrc
 import os
 import queue
@@ -19,57 +18,30 @@ from typing import Any
 from urllib.parse import urlparse
 
 import wandb
+from wandb.errors import CommError
 
 from cluster.preparation import Work, trial_record
 from cluster.session import STUCK
 from cluster.tracking_address import note_address
+from cluster.tracking_record import SETTLE_S, WrittenRun, is_mirrored, read_end, write_record
 from study.design import Trial
 from study.spec import StudySpec
 from trainable.config import InputError
-from trainable.sealed import take_sealed, write_sealed
-from trainable.trial_files import read_result, read_rows, result_hash
+from trainable.trial_files import read_rows
 
-MIRROR_FILE = "mirror.json"
 SUMMARY = ("state", "reason", "result_sha256", "time_s", "environment")
 SERVICE = "W&B's service"
-SETTLE_S = 0.1
-EMPTY_S = 30.0
-MIN_RUN_BYTES = 100  # a run file starts with 7 bytes of header
+ANSWER_S = 30.0  # that a run may take to begin, and to be sent at its end
+REST_S = 60.0
 
 
 @dataclass
 class OpenRun:
     """A W&B run that is being written, and how many rows it holds."""
 
-    run: Any
-    num_rows: int = 0
-
-
-@dataclass
-class WrittenRun:
-    """The file of an ended run, which W&B's service may go on writing to for an instant after `finish` returns."""
-
     trial: Trial
-    end: dict[str, Any]
-    path: Path
-    size: int = -1
-    _finished: float = field(default_factory=time.monotonic)
-    _seen: float = field(default_factory=time.monotonic)
-
-    def has_settled(self) -> bool:
-        """Whether the file has kept its size for a while.
-
-        Raises:
-            OSError: it is still empty after some seconds.
-        """
-        now, size = time.monotonic(), self.path.stat().st_size if self.path.is_file() else 0
-        if size != self.size:
-            self.size, self._seen = size, now
-        if now - self._seen < SETTLE_S:
-            return False
-        if size < MIN_RUN_BYTES and now - self._finished > EMPTY_S:
-            raise OSError(f"{self.path} is empty; is the disk full?")
-        return size >= MIN_RUN_BYTES
+    run: wandb.Run
+    num_rows: int
 
 
 @dataclass
@@ -77,14 +49,19 @@ class Mirror:
     """Writes the trials of a study to W&B.
 
     Attributes:
+        replaces: whether runs that W&B's service has are set aside, and written anew under another id: it takes further
+            rows, but neither forgets nor changes any.
         problems: trial -> why it is not whole in W&B; training goes on, and the next `canopoint run` catches up.
     """
 
     work: Work
+    replaces: bool = False
     problems: dict[str, str] = field(default_factory=dict)
     _open: dict[str, OpenRun] = field(default_factory=dict)
     _written: list[WrittenRun] = field(default_factory=list)
     _ended: set[str] = field(default_factory=set)
+    _not_before: float = 0.0
+    _trouble: str = ""
     _queue: "queue.SimpleQueue[tuple[Trial, bool] | None]" = field(default_factory=queue.SimpleQueue)
 
     def __post_init__(self) -> None:
@@ -110,8 +87,8 @@ class Mirror:
         if self._thread.is_alive():
             self.problems[STUCK] = "had not taken everything when the run ended"
             return
-        for name, opened in self._open.items():
-            with self._reporting(name):
+        for opened in self._open.values():
+            with self._reporting(opened.trial.name):
                 opened.run.finish(exit_code=1)
         with self._reporting(SERVICE):  # an interrupt may have reached it, too, and before us
             wandb.teardown()
@@ -133,7 +110,7 @@ class Mirror:
         try:
             yield
         except Exception as error:
-            self.problems[name] = f"{type(error).__name__}: {error}"
+            self.problems[name] = f"{type(error).__name__}: {error}".splitlines()[0]
 
     def _catch_up(self, trial: Trial, was_stopped: bool) -> None:
         end = read_end(self.work, trial, was_stopped)
@@ -149,28 +126,49 @@ class Mirror:
             self._finish(trial, end)
 
     def _start(self, trial: Trial) -> OpenRun:
-        """Opens the trial's run. Offline, what an interrupted driver left of it is replaced as a whole."""
-        mode = self.work.spec.tracking.mode
-        run_id = f"{self.work.spec.study}-{trial.trial_id}"
-        for leftover in [] if mode == "online" else self.work.folder.glob(f"wandb/offline-run-*-{run_id}"):
+        """Opens the trial's run. Offline, what an interrupted driver left of it is replaced as a whole.
+
+        A service that is away takes ANSWER_S to be told as such; it is not asked again at once.
+        """
+        if time.monotonic() < self._not_before:
+            raise OSError(self._trouble)
+        try:
+            return self._opened(trial)
+        except CommError as error:
+            self._not_before, self._trouble = time.monotonic() + REST_S, str(error)
+            raise
+
+    def _opened(self, trial: Trial) -> OpenRun:
+        spec, run_id = self.work.spec, f"{self.work.spec.study}-{trial.trial_id}"
+        is_online = spec.tracking.mode == "online"
+        if is_online and self.replaces:
+            another_id = f"{run_id}-{time.time_ns() // 10**9}"
+            self._begin(trial, run_id, group=f"{spec.study}-replaced", config={"replaced_by": another_id}).finish(1)
+            run_id = another_id
+        for leftover in [] if is_online else self.work.folder.glob(f"wandb/offline-run-*-{run_id}"):
             shutil.rmtree(leftover)
-        run = wandb.init(
+        run = self._begin(trial, run_id, group=spec.study, config=trial_record(self.work, trial))
+        if is_online:
+            note_address(self.work.folder, run.project_url)
+        run.define_metric("epoch")
+        run.define_metric("*", step_metric="epoch")
+        return OpenRun(trial, run, num_rows=max(0, run.starting_step - 1))  # a step is an epoch, from 1
+
+    def _begin(self, trial: Trial, run_id: str, group: str, config: dict[str, Any]) -> wandb.Run:
+        """A run, gone on with where W&B's service has one of this id."""
+        mode = self.work.spec.tracking.mode
+        return wandb.init(
             project=self.work.spec.tracking.project,
             id=run_id,
             name=trial.name,
-            group=self.work.spec.study,
-            config=trial_record(self.work, trial),
+            group=group,
+            config=config,
             dir=str(self.work.folder),
             mode=mode,
             resume="allow" if mode == "online" else None,
             reinit="create_new",
             settings=_lean_settings(),
         )
-        if mode == "online":
-            note_address(self.work.folder, run.project_url)
-        run.define_metric("epoch")
-        run.define_metric("*", step_metric="epoch")
-        return OpenRun(run, num_rows=max(0, run.step - 1) if mode == "online" else 0)
 
     def _finish(self, trial: Trial, end: dict[str, Any]) -> None:
         run = self._open.pop(trial.trial_id).run
@@ -186,42 +184,10 @@ class Mirror:
         for written in self._written:
             with self._reporting(written.trial.name):
                 if written.has_settled():
-                    self._record(written)
+                    write_record(self.work, written)
                 else:
                     waiting.append(written)
         self._written = waiting
-
-    def _record(self, written: WrittenRun) -> None:
-        record = {
-            "mode": self.work.spec.tracking.mode,
-            "state": written.end["state"],
-            "result_sha256": written.end["result_sha256"],
-            "file": str(written.path.relative_to(self.work.folder)),
-            "file_sha256": _sha256(written.path),
-        }
-        write_sealed(self.work.trial_folder(written.trial) / MIRROR_FILE, record)
-
-
-def read_end(work: Work, trial: Trial, was_stopped: bool) -> dict[str, Any] | None:
-    """How the trial ended, as its result says it, or would say it of a trial that was stopped; None while it runs."""
-    folder = work.trial_folder(trial)
-    result = read_result(folder)
-    if result or not was_stopped:
-        return result
-    rows = read_rows(folder)
-    time_s = rows[-1]["time/total_s"] if rows else 0.0
-    return {"state": "stopped", "epochs": len(rows), "result_sha256": result_hash(rows), "time_s": time_s}
-
-
-def is_mirrored(work: Work, trial: Trial, end: dict[str, Any] | None) -> bool:
-    """Whether the trial's ended run lies in the study's W&B folder as it was written."""
-    record = take_sealed(work.trial_folder(trial) / MIRROR_FILE) if end else None
-    if not record or not end:
-        return False
-    wanted = (end["result_sha256"], end["state"], work.spec.tracking.mode)
-    run_file = work.folder / record["file"]
-    same_result = (record["result_sha256"], record["state"], record["mode"]) == wanted
-    return same_result and run_file.is_file() and _sha256(run_file) == record["file_sha256"]
 
 
 def check_login(spec: StudySpec) -> None:
@@ -241,13 +207,9 @@ def check_login(spec: StudySpec) -> None:
         )
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _configure_wandb(folder: Path) -> None:
     """Keeps W&B's own files inside the study, and its error reports at home."""
+    os.environ.setdefault("WANDB_SILENT", "true")  # what it has to say comes as an error, and is reported
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     os.environ.setdefault("WANDB_DATA_DIR", str(folder / "wandb" / ".data"))
     os.environ.setdefault("WANDB_CACHE_DIR", str(folder / "wandb" / ".cache"))
@@ -265,6 +227,7 @@ def _lean_settings() -> wandb.Settings:
         save_code=False,
         x_save_requirements=False,  # a list of all packages, of every run: five times the cost of the rest
         x_transaction_log_flush_interval=1.0,
-        init_timeout=30,
-        finish_timeout=120,
+        init_timeout=ANSWER_S,
+        finish_timeout=ANSWER_S,
+        finish_timeout_raises=True,  # or a run that was not sent would count as shown
     )

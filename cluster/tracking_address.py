@@ -18,6 +18,11 @@ def note_address(folder: Path, address: str | None) -> None:
         write_sealed(folder / FILE, {"project_url": address})
 
 
+def read_project(folder: Path) -> str:
+    """The project as W&B's API names it, `ENTITY/PROJECT`; empty where W&B never took anything of the study."""
+    return "/".join(read_address(folder).rstrip("/").split("/")[-2:])
+
+
 def read_address(folder: Path) -> str:
     """The address; empty where none was noted. The folder may be anyone's.
 

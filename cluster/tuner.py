@@ -32,6 +32,7 @@ from cluster.progress import Progress, duration
 from cluster.remote_study import RemoteStudy
 from cluster.resources import check_cluster_fits, cluster_nodes, num_concurrent
 from cluster.session import STUCK, Session, Shown, StopRunError, ended_event, journal_entries
+from cluster.tracking_record import is_mirrored, read_end
 from study.agenda import Event, proposed_event
 from study.design import Cell, Trial, initial_weights, longest_training
 from study.ledger import Ledger, open_ledger
@@ -222,7 +223,7 @@ class _Driver:
     def _train_and_mirror(
         self, limits: Limits, journal: OptunaJournal, address: str | None
     ) -> tuple[list[str], str, dict[str, str]]:
-        from cluster.tracking import Mirror, is_mirrored, read_end  # imports wandb, which takes a second
+        from cluster.tracking import Mirror  # imports wandb, which takes a second
 
         agenda = self.work.agenda
         done = [(t, agenda.outcomes[t.trial_id].state == "stopped") for t in agenda.trials if agenda.is_done(t)]

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from statistics import fmean
 
 from study.design import Cell, Trial, level_name, level_of, make_trial
-from study.effort import annotation_seconds
+from study.effort import setting_seconds
 from study.exploration import Exploration, Proposal
+from study.sections import Effort
 from study.spec import StudySpec
 
 
@@ -21,7 +22,7 @@ def find_winners(spec: StudySpec, exploration: Exploration) -> list[Cell]:
     for proposals in _by_level(exploration).values():
         finished = [(mean, each) for each in proposals if (mean := mean_value(each)) is not None]
         if spec.search.method == "optuna_pareto":
-            winners += [each.cell for each in _pareto_front(finished)]
+            winners += [each.cell for each in _pareto_front(finished, spec.effort)]
         elif finished:
             winners.append(max(finished, key=lambda pair: round(pair[0], 12))[1].cell)  # the first of equals
     return winners
@@ -79,11 +80,11 @@ def _by_level(exploration: Exploration) -> dict[tuple[tuple[str, object], ...], 
     return levels
 
 
-def _pareto_front(finished: list[tuple[float, Proposal]]) -> list[Proposal]:
+def _pareto_front(finished: list[tuple[float, Proposal]], effort: Effort) -> list[Proposal]:
     """The settings that no other one beats in the objective without more effort; the least effort first."""
     front: list[Proposal] = []
     best = float("-inf")
-    rated = [(annotation_seconds(each.cell["points_per_image"]), -mean, each) for mean, each in finished]
+    rated = [(setting_seconds(each.cell, effort), -mean, each) for mean, each in finished]
     for _, negative_mean, each in sorted(rated, key=lambda item: item[:2]):
         if -negative_mean > best:
             best = -negative_mean

@@ -122,6 +122,13 @@ def longest_training(spec: StudySpec) -> int:
     return max(int(value) for value in _extremes(parameter))
 
 
+def most_train_images(spec: StudySpec) -> int | None:
+    """The most labelled images that a trial of the study asks for; None where all take what there is."""
+    parameter = spec.parameters.get("train_images")
+    asked = _extremes(parameter) if parameter else [spec.training.get("train_images")]
+    return max((int(number) for number in asked if number is not None), default=None)
+
+
 def read_cell(spec: StudySpec, text: str) -> Cell:
     """A cell as a user types it, as in `{points_per_image: 50, learning_rate: 1e-3}`.
 

@@ -164,7 +164,8 @@ def _correction(
 def estimate_s(config: TrainConfig, num_images: Mapping[str, int]) -> float:
     """Seconds of one trial by its FLOP count: three forward passes per training image, one per evaluated image."""
     forward = FORWARD_GFLOP[config.encoder][config.decoder_stride] * (config.image_size / 256) ** 2
-    per_epoch = forward * (3 * num_images["train"] + num_images["val"])
+    num_training = min(config.train_images or num_images["train"], num_images["train"])
+    per_epoch = forward * (3 * num_training + num_images["val"])
     rate = GPU_GFLOP_PER_S if config.device == "cuda" else CPU_GFLOP_PER_S * config.num_threads
     return config.epochs * per_epoch / rate
 

@@ -74,5 +74,5 @@ def make_searcher(spec: StudySpec, level: dict[str, Value]) -> Searcher:
         return PlannedSearcher(memory, lambda number: sequence)
     from study.search_optuna import OptunaSearcher, against_effort, metric_alone
 
-    goal = against_effort if search.method == "optuna_pareto" else metric_alone
+    goal = against_effort(spec.effort) if search.method == "optuna_pareto" else metric_alone
     return OptunaSearcher(memory, goal, lambda *purpose: derive_seed(search.seed, level, *purpose))

@@ -14,10 +14,11 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.samplers import TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
-from study.effort import annotation_seconds
+from study.effort import setting_seconds
 from study.search import Outcome
 from study.search_memory import Memory
 from study.search_random import draw_settings
+from study.sections import Effort
 from study.space import Axis, Choice, Setting
 
 NUM_PROBES = 4  # TPE repeats itself in small spaces of values, and each probe costs a look at all that was told
@@ -37,9 +38,11 @@ class Goal:
 
 
 metric_alone = Goal(["maximize"], lambda setting, value: [value])
-against_effort = Goal(
-    ["maximize", "minimize"], lambda setting, value: [value, annotation_seconds(setting["points_per_image"])]
-)
+
+
+def against_effort(effort: Effort) -> Goal:
+    """The metric against the seconds that an image takes; where the number of images is searched too, all of them."""
+    return Goal(["maximize", "minimize"], lambda setting, value: [value, setting_seconds(setting, effort)])
 
 
 class OptunaSearcher:

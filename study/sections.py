@@ -26,6 +26,7 @@ Levels = Annotated[list[Value], Field(min_length=1, max_length=1000), AfterValid
 Seed = Annotated[int, Field(ge=0)]
 Seeds = Annotated[list[Seed], Field(min_length=1, max_length=1000), AfterValidator(_each_once)]
 Limit = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
 
 
 class Section(BaseModel):
@@ -149,6 +150,31 @@ class Objective(Section):
         if metric not in METRICS:
             raise ValueError(f"no such metric, got {metric}{known_or_nearest(metric, METRICS)}")
         return metric
+
+
+class Effort(Section):
+    """What an annotator's time costs, in seconds per training image, and in money where a rate is given.
+
+    `look_s` goes to seeing which classes an image holds, `point_s` to each point and `first_point_s` more to the first,
+    `dense_s` to a mask of the whole image, the look included. `hourly_rate` is in `currency`, three capital letters. No
+    trial's identity depends on any of it.
+
+    Sources of the defaults: PointSup (Cheng et al. 2022) for the points; Bearman et al. 2016 for everything else.
+    """
+
+    look_s: Seconds = 20.0
+    first_point_s: Seconds = 2.4
+    point_s: Seconds = 0.9
+    dense_s: Seconds = 239.7
+    hourly_rate: Limit | None = None
+    currency: str | None = Field(default=None, pattern=r"^[A-Z]{3}$")
+
+    @model_validator(mode="after")
+    def _rate_has_a_currency(self) -> "Effort":
+        if (self.hourly_rate is None) != (self.currency is None):
+            given, missing = ("hourly_rate", "currency") if self.currency is None else ("currency", "hourly_rate")
+            raise InputError(f"effort.{missing}: is missing beside effort.{given}; give both, or neither")
+        return self
 
 
 class Resources(Section):

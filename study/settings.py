@@ -42,7 +42,7 @@ def check_parameter(name: str, parameter: Parameter) -> None:
         for value in parameter.values:
             check_value(TrainConfig, name, value, where)
         return
-    if not _takes_a_range(name):
+    if not takes_a_range(name):
         raise InputError(
             f"{where}: a run cannot have every number from {parameter.min} to {parameter.max} as its {name};"
             f" list values in place of min and max"
@@ -59,7 +59,8 @@ def number_type(name: str) -> type[int] | type[float] | None:
     return int if int in options else float if float in options else None
 
 
-def _takes_a_range(name: str) -> bool:
+def takes_a_range(name: str) -> bool:
+    """Whether a run can have every number between two that it can have as this setting."""
     (spec,) = (each for each in fields(TrainConfig) if each.name == name)
     has_choices = any(isinstance(choice, int) for choice in spec.metadata["choices"] or ())
     return number_type(name) is not None and not has_choices and name not in WITH_GAPS

@@ -29,6 +29,7 @@ from study.sections import (
     METRICS,
     Budget,
     Confirm,
+    Effort,
     Failures,
     Objective,
     Parameter,
@@ -82,6 +83,7 @@ class StudySpec(Section):
     budget: Budget = Budget()
     failures: Failures = Failures()
     objective: Objective = Objective()
+    effort: Effort = Effort()
     resources: Resources = Resources()
     tracking: Tracking = Tracking()
     storage: Annotated[str, BeforeValidator(_storage)] = Field(default="studies", min_length=1)

@@ -1,5 +1,6 @@
 """The training images of an epoch, with their labels, on the device by the time the step wants them."""
 
+import itertools
 import math
 import time
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trainable.config import CLASS_NAMES, DENSE, TrainConfig
+from trainable.config import CLASS_NAMES, DENSE, IGNORE_INDEX, InputError, TrainConfig
 from trainable.points import draw_points, pack_points
 from trainable.randomness import derive_seed
 from trainable.store import Store
@@ -50,18 +51,19 @@ class Batches:
     """The training split in batches: straight from the memory-mapped store, one batch ahead of the step.
 
     Attributes:
-        points: (positions, classes), each (N, P), of the N training images; None in the dense arm.
-        teaching: places in the training split of the images that an epoch shows: those with a label, and all where a
+        members: places in the store of the N training images: those of the split, or as many as are labelled.
+        points: (positions, classes), each (N, P), of the training images; None in the dense arm.
+        teaching: places among the training images of those that an epoch shows: those with a label, and all where a
             term of the loss learns from unlabelled pixels.
         waited_s: seconds that the steps of the last epoch waited for data.
     """
 
     def __init__(self, config: TrainConfig, store: Store) -> None:
         self.config = config
-        self.members = store.splits["train"]
+        self.members = choose_images(config, store)
         # The plain arrays beneath: a memory map makes every operation on it dearer.
         self.images, self.masks = np.asarray(store.images), np.asarray(store.masks)
-        self.points = None if config.points_per_image == DENSE else _draw_all(config, store)
+        self.points = None if config.points_per_image == DENSE else _draw_all(config, store, self.members)
         learns_without = config.entropy_weight or config.consistency_weight or config.crf_weight
         self._label_counts = class_counts(self.points[1]) if self.points else self.pixel_counts()
         is_labelled = self._label_counts.any(axis=1)
@@ -92,7 +94,7 @@ class Batches:
             yield self._wait_for(upcoming).to(device)
 
     def load(self, chosen: NDArray[np.int64]) -> Batch:
-        """The images at some places of the training split, with their labels."""
+        """The images at some places among the training images, with their labels."""
         indices = self.members[chosen]
         pixels = torch.from_numpy(self.images.take(indices, axis=0))
         if self.points is None:
@@ -120,9 +122,34 @@ def class_counts(labels: NDArray[np.integer]) -> NDArray[np.int64]:
     return np.stack([(labels == index).sum(axis=1) for index in range(len(CLASS_NAMES))], axis=1)
 
 
-def _draw_all(config: TrainConfig, store: Store) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    assert isinstance(config.points_per_image, int), "the dense arm has no points"
+def choose_images(config: TrainConfig, store: Store) -> NDArray[np.int64]:
+    """(N,) the training images, in the order of the store: all of the split, or the first of its ranked list.
+
+    The list holds images that somebody labelled, and an image's rank does not depend on the others: 10 images are
+    among the 20 of the same seed, whatever else the folder holds.
+
+    Raises:
+        InputError: fewer are labelled than are asked for.
+    """
     members = store.splits["train"]
+    if config.train_images is None:
+        return members
+    seed = config.annotation_seed
+    ranked = sorted(members.tolist(), key=lambda place: derive_seed(seed, "train_images", store.names[place]))
+    labelled = (place for place in ranked if not store.sparse or (store.masks[place] != IGNORE_INDEX).any())
+    chosen = sorted(itertools.islice(labelled, config.train_images))
+    if len(chosen) < config.train_images:
+        raise InputError(
+            f"training.train_images: must be at most the {len(chosen)} labelled training images, got"
+            f" {config.train_images}; ask for fewer"
+        )
+    return np.array(chosen, dtype=np.int64)
+
+
+def _draw_all(
+    config: TrainConfig, store: Store, members: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    assert isinstance(config.points_per_image, int), "the dense arm has no points"
     return pack_points(
         [draw_points(store.masks[i], config.points_per_image, store.names[i], config) for i in members],
         width=store.masks.shape[2],

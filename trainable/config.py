@@ -177,6 +177,9 @@ class TrainConfig:
         point_strategy: how the ranked list is drawn (`points.py`).
         label_flip_rate: share of points that carry a wrong class, as a careless annotator would give it.
         position_jitter_px: standard deviation, in pixels, by which a click misses its place in each direction.
+        points_seed: of the draw of points, and of the images that `train_images` picks; None: the run's own `seed`.
+        train_images: how many images of the training split are labelled and trained on, the first n of a ranked list;
+            None: all. With the number of epochs as it is, fewer images are fewer steps, too.
         encoder: torchvision's name of it.
         weights: initial weights of the encoder: `imagenet` through torchvision's own download and cache, `none` for
             random ones, or a torchvision state dict in a file whose name ends in -HASH.pth, HASH being the first 8 or
@@ -217,6 +220,8 @@ class TrainConfig:
     point_strategy: str = _knob("uniform", choices=POINT_STRATEGIES)
     label_flip_rate: float = _knob(0.0, minimum=0, maximum=1)
     position_jitter_px: float = _knob(0.0, minimum=0, maximum=1000)
+    points_seed: int | None = _knob(None, minimum=0)
+    train_images: int | None = _knob(None, minimum=1)
     encoder: str = _knob("resnet50", choices=ENCODERS)
     weights: str = _knob("imagenet")
     freeze_encoder: bool = _knob(False)
@@ -273,10 +278,24 @@ class TrainConfig:
                     f"training.{name}: {getattr(self, name)} has no effect where every pixel is labelled"
                     f" (points_per_image: {DENSE}); run the dense arm as a study of its own"
                 )
+        if self.points_seed is not None and self.train_images is None:
+            raise InputError(
+                f"training.points_seed: {self.points_seed} has no effect where every pixel of every image is labelled"
+                f" (points_per_image: {DENSE}); give train_images, or run the dense arm as a study of its own"
+            )
+
+    @property
+    def annotation_seed(self) -> int:
+        """Decides what is labelled: which images, and where."""
+        return self.seed if self.points_seed is None else self.points_seed
 
     def to_mapping(self) -> dict[str, Any]:
-        """The run's settings as plain JSON values."""
-        return asdict(self)
+        """The run's settings as plain JSON values.
+
+        What is None is left out. Settings that came later than the first studies are None by default, which is what
+        those studies did: so their trials keep their identity.
+        """
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 T = TypeVar("T", DataConfig, TrainConfig)

@@ -67,7 +67,10 @@ def describe_data(config: DataConfig, index: SceneIndex, store_folder: Path) -> 
 
 def _describe_split(index: SceneIndex, store: Store, split: str, pixels: dict[str, int]) -> dict[str, Any]:
     described = {"num_images": len(store.splits[split]), "scenes": index.scenes(split)}
-    return described | ({"num_points": pixels} if store.sparse else {})
+    if not store.sparse:
+        return described
+    num_labelled = sum(pair.split == split and bool(pair.points) for pair in index.pairs)
+    return described | {"num_labelled": num_labelled, "num_points": pixels}
 
 
 def _floors(store: Store, splits: list[str]) -> dict[str, dict[str, float]]:

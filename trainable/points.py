@@ -45,7 +45,7 @@ def draw_points(mask: NDArray[np.uint8], num_points: int, image_name: str, confi
         config: seed, strategy and errors.
     """
     mask = np.asarray(mask)  # a memory map costs three times as much per operation
-    streams = Streams(config.seed, config.point_strategy, image_name)
+    streams = Streams(config.annotation_seed, config.point_strategy, image_name)
     pixels = STRATEGIES[config.point_strategy](mask, num_points, streams)
     rows, columns = np.divmod(pixels, mask.shape[1])
     classes = mask[rows, columns]
@@ -123,4 +123,4 @@ def _move(
 
 
 def _error_stream(config: TrainConfig, purpose: str, image_name: str) -> np.random.Generator:
-    return np.random.Generator(np.random.PCG64(derive_seed(config.seed, "points", purpose, image_name)))
+    return np.random.Generator(np.random.PCG64(derive_seed(config.annotation_seed, "points", purpose, image_name)))

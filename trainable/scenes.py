@@ -204,6 +204,24 @@ def check_test_split(index: SceneIndex) -> None:
         _require_points(index.pairs, "test", 1, "a point")
 
 
+def check_train_images(index: SceneIndex, wanted: int | None) -> None:
+    """Refuses to train on more labelled images than the training split holds.
+
+    Args:
+        index: the checked images.
+        wanted: the most that a run asks for (`training.train_images`); None: all that there are.
+
+    Raises:
+        InputError: says how many there are.
+    """
+    count = sum(pair.split == "train" and bool(pair.mask or pair.points) for pair in index.pairs)
+    if wanted is not None and wanted > count:
+        raise InputError(
+            f"train_images: must be at most the {count} labelled training images, got {wanted}; ask for fewer, leave it"
+            f" out to take all, or change data.split"
+        )
+
+
 def _require_points(pairs: Sequence[ImagePair], split: str, num_classes: int, what: str) -> None:
     members = [pair for pair in pairs if pair.split == split]
     if len({point.class_index for pair in members for point in pair.points}) < num_classes:

@@ -1,8 +1,10 @@
-"""A finished run's model, from its folder: to predict with."""
+"""A finished run's model, from its folder or from an exported one: to predict with."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,13 +13,14 @@ from PIL import Image
 
 from trainable import checkpoint
 from trainable.atomic import check_parent
-from trainable.config import InputError, TrainConfig, from_mapping
+from trainable.config import MAX_BANDS, InputError, TrainConfig, from_mapping
 from trainable.decode import read_header, read_image, resize
 from trainable.model import Segmenter, build_model
 from trainable.predict import plan_windows, predict_image, save_prediction
 from trainable.sealed import read_sealed
 from trainable.train import unit_scale
 from trainable.trial_files import CONFIG, read_result
+from trainable.weights_file import WEIGHTS, read_weights
 
 TILES_TO_TELL = 32
 """An image of more tiles takes long enough to say how far it is."""
@@ -38,14 +41,19 @@ class TrainedModel:
 
 
 def load_trained(folder: Path) -> TrainedModel:
-    """Loads a finished run.
+    """Loads a finished run, or what was exported of one.
 
     Raises:
-        InputError: no finished run, or a damaged one.
+        InputError: neither, or a damaged one.
     """
+    if (folder / WEIGHTS).is_file():
+        return _load_exported(folder)
     result = read_result(folder)
     if result is None or result["state"] != "completed":
-        raise InputError(f"{folder}: holds no finished run (result.json); name a trial's folder, as in trials/<id>")
+        raise InputError(
+            f"{folder}: holds no finished run (result.json) and no exported one ({WEIGHTS}); name a trial's folder, as"
+            f" in trials/<id>, or one that canopoint export made"
+        )
     described = read_sealed(folder / CONFIG)
     if described is None:
         raise InputError(f"{folder / CONFIG}: absent; run the trial again, which writes it anew")
@@ -57,10 +65,38 @@ def load_trained(folder: Path) -> TrainedModel:
             f" remove {folder} and run again"
         )
     images = described["images"]
-    model = build_model(replace(config, weights="none"), images["num_bands"])
-    model = model.to(memory_format=torch.channels_last)
+    model = _untrained(config, images["num_bands"])
     checkpoint.unpack_model(arrays, model)
     return TrainedModel(model.eval(), config, images["num_bands"], images["scale"])
+
+
+def _load_exported(folder: Path) -> TrainedModel:
+    """The model of `weights.safetensors`, a file that may come from anywhere."""
+    tensors, header = read_weights(folder)
+    where = str(folder / WEIGHTS)
+    config = from_mapping(TrainConfig, header["training"], where)
+    num_bands, scale = _checked_images(header["images"], where)
+    model = _untrained(config, num_bands)
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        told = " ".join(str(error).split())[:200]
+        raise InputError(f"{where}: its tensors are not those of {config.encoder} ({told}); export again") from error
+    return TrainedModel(model.eval(), config, num_bands, scale)
+
+
+def _untrained(config: TrainConfig, num_bands: int) -> Segmenter:
+    model = build_model(replace(config, weights="none"), num_bands)
+    return model.to(memory_format=torch.channels_last)
+
+
+def _checked_images(images: Any, where: str) -> tuple[int, float]:
+    """(bands, scale) of a header."""
+    found = images if isinstance(images, dict) else {}
+    num_bands, scale = found.get("num_bands"), found.get("scale")
+    if type(num_bands) is int and 1 <= num_bands <= MAX_BANDS and type(scale) is float and 0 < scale < math.inf:
+        return num_bands, scale
+    raise InputError(f"{where}: images: must tell 1 to {MAX_BANDS} num_bands and a scale above 0; export again")
 
 
 def predict_files(folder: Path, images: list[Path], out: Path, overlap: int | None, say: Callable[[str], None]) -> None:

@@ -8,16 +8,27 @@ A run is complete where all of this holds; the first rule that does not is the r
 5. it has every epoch from 1 to `training.epochs` once;
 6. its metrics are numbers, and the objective is finite at every epoch that its rule reads; in a confirmation run, the
    objective's counterpart on the test split is too, after the last epoch;
-7. it equals the trial's own `metrics.jsonl`, where that is at hand, wall-clock times apart.
+7. it equals its trial's own `metrics.jsonl` and `result.json`, where they are at hand, wall-clock times apart.
+
+What this means for what happens to runs:
+- torn or damaged files: the records that survive count, as in W&B's own reader, and what then is missing breaks rule 1,
+  4 or 5; the place of the first damage stands behind the reason. A file that cannot be one ends the analysis;
+- killed runs have no exit record (4), runs without rows no epochs (5);
+- a run resumed in several directories under one id is one run: the union of its epochs, where the later file counts;
+- steps that go back: an epoch that one file has twice (5), as nobody can say which of the two W&B's charts show;
+- NaN and infinities: allowed, but where the objective is read (6); null reads as NaN;
+- missing metrics: NaN in the tables, but for the objective (6); what is no number (6);
+- two ids of one trial: the first by id counts, where both are complete (`runs.py`).
 """
 
-import json
 import math
 import re
 from collections.abc import Callable, Collection, Iterator
-from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from analysis.reading.history import EPOCH, History
 from analysis.reading.study_terms import (
     CONFIRM,
     EXPLORE,
@@ -43,17 +54,15 @@ CONFIG_TYPES: dict[str, type] = {
 STOPPED, DIVERGED, INCOMPLETE = "stopped early", "diverged", "incomplete"
 """Kinds of exclusion. The first two are results of the search, and as it should be; they begin their reasons."""
 
-Row = dict[str, Any]
 
-
-def exclusion(run: WandbRun, terms: StudyTerms, plan: Collection[str] | None, study_dir: Path) -> str:
+def exclusion(run: WandbRun, terms: StudyTerms, plan: Collection[str] | None, difference: str = "") -> str:
     """The first rule that the run breaks; empty for a complete run.
 
     Args:
         run: as W&B holds it.
         terms: what the analysis goes by.
         plan: the study's trial ids; None where they are not known.
-        study_dir: the study's folder, where the trial's own metrics may be.
+        difference: in what it differs from its trial, where that is at hand (`gaps.py`).
     """
     rules: tuple[Callable[[], str], ...] = (
         lambda: _config_problem(run.config, terms),
@@ -64,7 +73,7 @@ def exclusion(run: WandbRun, terms: StudyTerms, plan: Collection[str] | None, st
         lambda: _metrics_problem(run.history, terms),
         lambda: _objective_problem(run.history, terms),
         lambda: _test_problem(run, terms),
-        lambda: _mirror_problem(run.history, study_dir / "trials" / run.config["trial_id"] / "metrics.jsonl"),
+        lambda: difference and f"differs from its trial: {difference}",
     )
     return next((problem for rule in rules if (problem := rule())), "")
 
@@ -79,21 +88,15 @@ def phase_of(run: WandbRun) -> str:
     return str(run.config.get("phase", EXPLORE))
 
 
-def objective_rows(rows: list[Row], terms: StudyTerms) -> list[Row]:
-    """The rows that the objective's rule reads: the last epoch's, or all for the best."""
-    ordered = sorted(rows, key=lambda row: int(row["epoch"]))
-    return ordered[-1:] if terms.objective["at"] == "last" else ordered
+def objective_rows(history: History, terms: StudyTerms) -> list[int]:
+    """The rows that the objective's rule reads, by epoch: the last epoch's, or all for the best."""
+    order: list[int] = history.order.tolist()
+    return order[-1:] if terms.objective["at"] == "last" else order
 
 
-def last_row(rows: list[Row]) -> Row:
-    """The row of the last epoch, the only one with metrics of the test split; empty where there is none."""
-    return max(rows, key=lambda row: _whole(row.get("epoch")), default={})
-
-
-def metric_value(row: Row, name: str) -> float:
-    """A metric as a float; NaN where it is missing or null, as nothing could be measured."""
-    value = row.get(name)
-    return math.nan if value is None else float(value)
+def last_value(history: History, name: str) -> float:
+    """A metric after the last epoch, the only row with metrics of the test split; NaN where there is none."""
+    return math.nan if history.last is None else float(history.values(name)[history.last])
 
 
 def _config_problem(config: dict[str, Any], terms: StudyTerms) -> str:
@@ -128,7 +131,7 @@ def _membership_problem(run: WandbRun, study: str, plan: Collection[str] | None)
 def _early_end(run: WandbRun) -> str:
     state, num_epochs = run.summary.get("state"), run.config["training"]["epochs"]
     if state == "stopped":
-        epoch = _whole(last_row(run.history).get("epoch"))
+        epoch = run.history.epochs.max(initial=0)
         return f"{STOPPED} at epoch {epoch} of {num_epochs} by the scheduler: never compared with finished runs"
     if state == "infeasible":
         reason = f"{run.summary.get('reason') or ''}"[:200]
@@ -145,37 +148,38 @@ def _end_problem(run: WandbRun) -> str:
     return "" if state == "completed" else f"its state is {state!r:.80}"
 
 
-def _epochs_problem(rows: list[Row], num_epochs: int) -> str:
-    if len(rows) < num_epochs:
-        return f"{len(rows)} of {num_epochs} epochs"
-    epochs = [row.get("epoch") for row in rows]
-    odd = [epoch for epoch in epochs if _whole(epoch) < 1]
-    if odd:
-        return f"a row's epoch is {odd[0]!r:.80}"
-    missing = sorted(set(range(1, num_epochs + 1)) - set(epochs))
-    if missing:
+def _epochs_problem(history: History, num_epochs: int) -> str:
+    if history.in_order and history.num_rows == num_epochs:
+        return ""
+    if history.num_rows < num_epochs:
+        return f"{history.num_rows} of {num_epochs} epochs"
+    epochs = history.epochs
+    if not epochs.all():
+        return f"a row's epoch is {history.said(int(epochs.argmin()), EPOCH)}"
+    expected = np.arange(1, num_epochs + 1)
+    missing = expected[~np.isin(expected, epochs)]
+    if missing.size:
         return f"epoch {missing[0]} is missing"
-    return f"{len(rows)} rows for {num_epochs} epochs" if len(rows) > num_epochs else ""
+    return f"steps go back: {history.num_rows} rows for {num_epochs} epochs" if history.num_rows > num_epochs else ""
 
 
-def _metrics_problem(rows: list[Row], terms: StudyTerms) -> str:
-    reserved = (set(OWN_COLUMNS) - {"epoch"}) | terms.parameters.keys()
-    for row in rows:
-        for name, value in row.items():
-            if name in reserved:
-                return f"metric {name!r} has the name of a column"
-            if value is not None and not is_number(value):
-                return f"{name!r:.80} is not a number at epoch {row['epoch']}"
+def _metrics_problem(history: History, terms: StudyTerms) -> str:
+    reserved = (set(OWN_COLUMNS) - {EPOCH}) | terms.parameters.keys()
+    for name in history.columns:
+        if name in reserved:
+            return f"metric {name!r} has the name of a column"
+    for row, name in sorted(history.odd):
+        return f"{name!r:.80} is not a number at epoch {history.epochs[row]}"
     return ""
 
 
-def _objective_problem(rows: list[Row], terms: StudyTerms) -> str:
+def _objective_problem(history: History, terms: StudyTerms) -> str:
     metric = terms.objective["metric"]
-    for row in objective_rows(rows, terms):
-        value = metric_value(row, metric)
-        if not math.isfinite(value):
-            state = value if metric in row else "missing"
-            return f"objective {metric} is {state} at epoch {row['epoch']}"
+    rows, values = objective_rows(history, terms), history.values(metric)
+    for row in rows:
+        if not math.isfinite(values[row]):
+            state = float(values[row]) if history.has(row, metric) else "missing"
+            return f"objective {metric} is {state} at epoch {history.epochs[row]}"
     return ""
 
 
@@ -183,33 +187,8 @@ def _test_problem(run: WandbRun, terms: StudyTerms) -> str:
     if phase_of(run) != CONFIRM:
         return ""
     metric = on_test_split(terms.objective["metric"])
-    value = metric_value(last_row(run.history), metric)
-    return "" if math.isfinite(value) else f"confirms without a finite {metric} after its last epoch"
-
-
-def _mirror_problem(rows: list[Row], path: Path) -> str:
-    """W&B is a mirror of `metrics.jsonl`: the same epochs, the same names, the same values."""
-    if not path.is_file():
-        return ""
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")[:-1]  # a torn last line is no row yet
-        own = {_whole(row["epoch"]): row for row in map(json.loads, lines)}
-    except (OSError, ValueError, RecursionError, KeyError, TypeError) as error:
-        return f"its metrics.jsonl cannot be read ({error!r:.80})"
-    mirrored = {row["epoch"]: row for row in rows}
-    different = [epoch for epoch in own.keys() | mirrored.keys() if not _same(own.get(epoch), mirrored.get(epoch))]
-    return f"differs from its metrics.jsonl at epoch {min(different)}" if different else ""
-
-
-def _same(own: Row | None, mirrored: Row | None) -> bool:
-    """Equal names and values, NaN equal to NaN; an epoch that was redone has another duration and is still the same."""
-    if own is None or mirrored is None:
-        return False
-    names = {name for name in own.keys() | mirrored.keys() if not name.startswith("time/")}
-    if not names <= own.keys() & mirrored.keys():
-        return False
-    pairs = ((own[name], mirrored[name]) for name in names)
-    return all(a == b or (a != a and b != b) for a, b in pairs)
+    is_read = math.isfinite(last_value(run.history, metric))
+    return "" if is_read else f"confirms without a finite {metric} after its last epoch"
 
 
 def _whole(value: object) -> int:

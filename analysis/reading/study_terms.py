@@ -12,10 +12,16 @@ from math import log
 from pathlib import Path
 from typing import Any, TypeGuard
 
+from pydantic import ValidationError
+
 from analysis.reading.wandb_runs import WandbRun
+from study.effort import PUBLISHED
+from study.ledger import read_ledger
+from study.sections import Effort
 from study.spec import StudySpec, load_study
 from trainable.config import InputError
 
+OWN_FOLDER = "give each study its own folder"
 EXPLORE, CONFIRM = "explore", "confirm"
 """The phases. Exploration chooses settings; confirmation runs them again, on fresh seeds, and opens the test split."""
 
@@ -47,12 +53,14 @@ class SearchTerms:
         ranges: parameter -> range, of those that have one in place of levels.
         levels: every scientific level, as name -> level.
         confirm_seeds: the seeds of confirmation; none where none is declared.
+        extensions: the seeds of each addition to them (`canopoint extend`), which followed a look at the data.
     """
 
     is_grid: bool = True
     ranges: dict[str, Range] = field(default_factory=dict)
     levels: list[dict[str, Any]] = field(default_factory=list)
     confirm_seeds: list[int] = field(default_factory=list)
+    extensions: list[list[int]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -64,6 +72,7 @@ class StudyTerms:
         objective: metric, mode (max or min), at (last or best), margin, references (name -> known result).
         parameters: name -> role.
         search: how settings are searched and confirmed.
+        effort: what labelling costs; as published, where neither a study file nor a run says.
         from_runs: there is no `study.yaml`, so that every run's own terms count.
     """
 
@@ -71,21 +80,29 @@ class StudyTerms:
     objective: dict[str, Any]
     parameters: dict[str, str]
     search: SearchTerms = field(default_factory=SearchTerms)
+    effort: Effort = PUBLISHED
     from_runs: bool = False
 
 
-def read_terms(study_dir: Path, runs: list[WandbRun]) -> StudyTerms:
+def read_terms(study_dir: Path | None, runs: list[WandbRun], name: str = "", remedy: str = OWN_FOLDER) -> StudyTerms:
     """The terms of `study_dir/study.yaml`, or of its runs where there is none.
+
+    Args:
+        study_dir: the study's folder; None where there is none.
+        runs: of one study or of several.
+        name: what the study is likely to be called; the folder's name unless given.
+        remedy: what to do where the runs are of several, and none is called so.
 
     Raises:
         InputError: `study.yaml` is no study, or the runs do not agree.
     """
-    path = study_dir / "study.yaml"
-    if not path.is_file():
-        return _terms_of_runs(study_dir, runs)
+    path = study_dir / "study.yaml" if study_dir else None
+    if not study_dir or not path or not path.is_file():
+        name = name or (study_dir.resolve().name if study_dir else "")
+        return _terms_of_runs(_study_name(name, runs, remedy), runs)
     spec = load_study(str(path), [])
     roles: dict[str, str] = {name: parameter.role for name, parameter in spec.parameters.items()}
-    return StudyTerms(spec.study, spec.objective.model_dump(), roles, _search_terms(spec))
+    return StudyTerms(spec.study, spec.objective.model_dump(), roles, _search_terms(spec, study_dir, runs), spec.effort)
 
 
 def on_test_split(metric: str) -> str:
@@ -98,7 +115,7 @@ def metric_read(metric: str, phase: str) -> str:
     return on_test_split(metric) if phase == CONFIRM else metric
 
 
-def _search_terms(spec: StudySpec) -> SearchTerms:
+def _search_terms(spec: StudySpec, study_dir: Path, runs: list[WandbRun]) -> SearchTerms:
     ranges = {
         name: Range(each.min, each.max, each.scale == "log")
         for name, each in spec.parameters.items()
@@ -110,7 +127,18 @@ def _search_terms(spec: StudySpec) -> SearchTerms:
         ranges=ranges,
         levels=[dict(zip(values, level, strict=True)) for level in itertools.product(*values.values())],
         confirm_seeds=list(spec.confirm.seeds) if spec.confirm else [],
+        extensions=_extensions(spec, study_dir, runs) if spec.confirm else [],
     )
+
+
+def _extensions(spec: StudySpec, study_dir: Path, runs: list[WandbRun]) -> list[list[int]]:
+    """What the ledger says of seeds that were added; it is read where runs have some, as it may be long."""
+    planned = [*spec.search.seeds, *(spec.confirm.seeds if spec.confirm else [])]
+    if all(run.config.get("seed") in planned for run in runs):
+        return []
+    said = [event.get("seeds") for event in read_ledger(study_dir) if event["event"] == "extended"]
+    batches = [tuple(seed for seed in seeds if isinstance(seed, int)) for seeds in said if isinstance(seeds, list)]
+    return [list(batch) for batch in dict.fromkeys(batches)]  # one addition to several levels is one look
 
 
 def terms_problem(config: dict[str, Any]) -> str:
@@ -153,15 +181,23 @@ def _rules(config: dict[str, Any]) -> Iterator[tuple[str, bool]]:
     references = objective.get("references", {})
     is_table = isinstance(references, dict) and all(is_number(value) for value in references.values())
     yield "config.objective.references: must be numbers by name", is_table
+    yield "config.effort: must be as in a study file", "effort" not in config or _is_effort(config["effort"])
     yield "config.search_method: must be text", isinstance(config.get("search_method", ""), str)
     yield "config.roles: must name the parameters", roles.keys() == config["parameters"].keys()
     yield "config.roles: must be text", all(isinstance(role, str) for role in roles.values())
     yield "config.roles: must not be named like a column", roles.keys().isdisjoint(OWN_COLUMNS)
 
 
-def _terms_of_runs(study_dir: Path, runs: list[WandbRun]) -> StudyTerms:
+def _is_effort(section: object) -> bool:
+    try:
+        Effort.model_validate(section)
+    except ValidationError:
+        return False
+    return True
+
+
+def _terms_of_runs(study: str, runs: list[WandbRun]) -> StudyTerms:
     """What the runs of the study agree on; a run whose own terms are malformed will be left out, and has no say."""
-    study = _study_name(study_dir, runs)
     configs = {
         run.run_id: run.config
         for run in runs
@@ -177,18 +213,17 @@ def _terms_of_runs(study_dir: Path, runs: list[WandbRun]) -> StudyTerms:
             roles.setdefault(name, []).append((run_id, role))
     parameters = {name: agreed(f"role of {name}", said, remedy) for name, said in roles.items()}
     methods = {config.get("search_method", "grid") for config in configs.values()}
-    return StudyTerms(study, objective, parameters, SearchTerms(is_grid=methods == {"grid"}), from_runs=True)
+    rates = [(run_id, config["effort"]) for run_id, config in configs.items() if "effort" in config]
+    effort = Effort.model_validate(agreed("effort", rates, remedy)) if rates else PUBLISHED
+    return StudyTerms(study, objective, parameters, SearchTerms(is_grid=methods == {"grid"}), effort, from_runs=True)
 
 
-def _study_name(study_dir: Path, runs: list[WandbRun]) -> str:
-    """The folder's name where a run has it as its study; in a renamed copy, the one study that all runs name."""
+def _study_name(name: str, runs: list[WandbRun], remedy: str) -> str:
+    """The name where a run has it as its study; in a renamed copy, the one study that all runs name."""
     names = {run.config["study"] for run in runs if isinstance(run.config.get("study"), str)}
-    folder_name = study_dir.resolve().name
-    if folder_name in names or not names:
-        return folder_name
+    if name in names or not names:
+        return name
     if len(names) > 1:
-        raise InputError(
-            f"{study_dir}: holds runs of the studies {', '.join(sorted(names))}, none of them named like the folder;"
-            f" give each study its own folder"
-        )
+        studies = ", ".join(sorted(names))
+        raise InputError(f"{name}: holds runs of the studies {studies}, none of them named like it; {remedy}")
     return str(names.pop())

@@ -16,8 +16,8 @@ Rows = list[tuple[str, str]]
 PAIRED = (
     "A seed is a block: the same draw of points, the same starting weights and the same image order in every cell, so"
     " that differences are paired by seed; two levels are compared on the seeds that both have. Intervals are"
-    " Student's t, nominally 95 %; those of differences hold for all pairs of levels of a factor together"
-    " (Bonferroni). A run that was stopped early or diverged is compared with nothing, and its setting cannot be"
+    " Student's t, nominally 95 %; those of differences hold for all pairs of levels of a factor together (Bonferroni),"
+    " and of confirmed levels over all looks at the data together. A run that was stopped early or diverged is compared with nothing, and its setting cannot be"
     " chosen."
 )
 EXPLORED = (
@@ -40,8 +40,9 @@ CONFIRMED = (
 )
 LOOKS = (
     "Seeds differ between levels, or are more than were planned. Where they are added until a level is no longer"
-    " undecided, every look can be wrong anew: in simulated studies of 3 seeds with up to three additions of 2,"
-    " verdicts on counts that lie just one margin apart are wrong in up to 12 % of studies, without additions in 5 %."
+    " undecided, every look can be wrong anew. So the 5 % that all verdicts together may be wrong are spent over looks:"
+    " 4 % at the first, .5, .25, .125 % and so on at those that follow, by each pair of levels for itself; intervals are"
+    " wider accordingly."
 )
 
 
@@ -93,7 +94,7 @@ def protocol_rows(runs: StudyRuns, findings: Findings) -> Rows:
     objective = runs.objective
     goal = "larger is better" if objective["mode"] == "max" else "smaller is better"
     varied = {*runs.parameters, "seed", "evaluate_test"}
-    training = runs.training[findings.recommended.trial_ids[0]]
+    training = runs.training.get(findings.recommended.trial_ids[0], {})
     fixed = [f"{words(name)} {level_text(value)}" for name, value in training.items() if name not in varied]
     read = f"{findings.metric} after the last epoch of confirmation runs; settings were chosen by the objective"
     return [
@@ -160,11 +161,13 @@ def _runs_text(runs: StudyRuns, findings: Findings) -> str:
 
 def _points_rows(runs: StudyRuns, findings: Findings) -> Rows:
     """What the annotations really held, for each scientific level, as a mean over its runs."""
-    if "points/per_image" not in runs.epochs:
-        return []
+    names = ["points/per_image", "points/fewest", "points/forest_share", "points/images_of_one_class"]
     texts = []
     for arm in findings.arms:
-        means = runs.epochs[runs.epochs["run_id"].isin(arm.run_ids)].mean(numeric_only=True)
+        rows = runs.curves(names, set(arm.run_ids))
+        if not set(names) <= set(rows):
+            return []
+        means = rows[names].mean()
         texts.append(
             f"{settings_text(arm.scientific)}: {means['points/per_image']:.6g} an image"
             f" (fewest {means['points/fewest']:.6g}), {means['points/forest_share']:.1%} forest,"

@@ -12,8 +12,10 @@ import pytest
 
 from analysis.find import find
 from analysis.findings import Findings
+from analysis.reading.history import History
+from analysis.reading.run_records import read_run
 from analysis.reading.runs import StudyRuns
-from analysis.reading.wandb_runs import WandbRun, read_run
+from analysis.reading.wandb_runs import WandbRun
 from trainable.config import TrainConfig
 
 WriteRun = Callable[..., Path]
@@ -126,18 +128,20 @@ def _make_rows(*scores: float) -> list[dict[str, Any]]:
     ]
 
 
-def _make_run(**changes: Any) -> WandbRun:
+def _make_run(history: Iterable[dict[str, Any]] | None = None, **changes: Any) -> WandbRun:
     run = WandbRun(
         run_id="demo-0000000000aa",
         group="demo",
         name="points_per_image=10 learning_rate=0.001 seed=0",
         config=_make_config(),
-        history=_make_rows(0.1, 0.2, 0.3),
+        history=History.from_rows(_make_rows(0.1, 0.2, 0.3)),
         summary={"state": "completed"},
         exit_code=0,
         path=Path("run-demo-0000000000aa.wandb"),
         problems=(),
     )
+    if history is not None:
+        changes["history"] = History.from_rows(history)
     return replace(run, **changes)
 
 

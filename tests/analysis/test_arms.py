@@ -23,11 +23,12 @@ def test_confirmed_arms_are_read_on_fresh_seeds_and_the_test_split(make_study):
     assert ten.explored.value == pytest.approx(1.78 / 3)
     assert ten.val.value == pytest.approx(0.56)  # .05 above its test value
     assert fifty.run_ids == [f"demo-{100 * 1001 + seed:012x}" for seed in range(3)]
-    # -.10, -.10, -.13: mean -.11, sd .017321; 4.302653 * .017321 / sqrt(3) = .043027.
+    # -.10, -.10, -.13: mean -.11, sd .017321; the first look at what may be extended has 96 %: t(.98, 2) = 4.848732,
+    # 4.848732 * .017321 / sqrt(3) = .048487.
     (factor,) = findings.scientific
     assert factor.metric == "test/miou"
     assert factor.levels[0].difference.value == pytest.approx(-0.11)
-    assert factor.levels[0].difference.high == pytest.approx(-0.066973, abs=1e-6)
+    assert factor.levels[0].difference.high == pytest.approx(-0.061513, abs=1e-6)
     assert factor.levels[0].verdict == "not enough"
 
 
@@ -53,15 +54,15 @@ def test_nuisance_factors_are_compared_in_exploration(make_study):
 def test_what_exploration_read_too_well_is_said_in_numbers(make_study):
     # Explored .5933 and .71; fresh seeds have .56 and .67 by the same metric: .0333 and .04 less, on average .0367.
     text = findings_text(find(make_study(confirm=WINNERS)))
-    line = "Exploration had read val/miou of the chosen settings 0.037 better on average than fresh seeds do, as the"
+    line = "Exploration read val/miou of the chosen settings 0.037 better than fresh seeds do"
     assert line in " ".join(text.split())
-    assert "Exploration had read" not in findings_text(find(make_study()))
+    assert "Exploration read" not in findings_text(find(make_study()))
 
 
 def test_a_fresh_reading_that_is_better_is_no_curse(make_study):
     better = {cell: [value + 0.2 for value in values] for cell, values in WINNERS.items()}
     text = " ".join(findings_text(find(make_study(confirm=better))).split())
-    assert "0.163 worse on average than fresh seeds do; test/miou" in text
+    assert "of the chosen settings 0.163 worse than fresh seeds do" in text
 
 
 def test_a_level_without_a_confirmed_run_leaves_the_findings_to_exploration(make_study):
@@ -103,7 +104,7 @@ def test_of_several_confirmed_cells_the_best_of_exploration_speaks_for_its_level
     ]
     other = next(cell for cell in findings.confirmed if cell.parameters["focal_gamma"] == 2.0 and cell.difference)
     assert other.difference.value == pytest.approx((0.10 + 0.09 + 0.09) / 3)
-    assert other.difference.confidence == pytest.approx(1 - 0.05 / 3)  # three pairs at that level
+    assert other.difference.confidence == pytest.approx(1 - 0.04 / 3)  # three pairs at that level, first look
     assert "Confirmed beside them (test/miou, difference to the one at the same level):" in findings_text(findings)
 
 
@@ -162,4 +163,4 @@ def test_where_smaller_is_better_the_smallest_exploration_mean_speaks(make_study
     findings = find(make_study(mirrored, confirm=confirm, objective=objective))
     assert findings.arms[1].parameters == {"points_per_image": 50, "learning_rate": 0.001, "focal_gamma": 0.0}
     # Explored .4067 and .29, fresh .54 and .43: better by .1367 on average.
-    assert "0.137 better on average" in " ".join(findings_text(findings).split())
+    assert "of the chosen settings 0.137 better than fresh seeds do" in " ".join(findings_text(findings).split())

@@ -1,123 +1,99 @@
-"""How often intervals of differences between point counts miss: where settings are chosen on the same seeds, where
-fresh seeds confirm them, where levels have other seeds, and where seeds are added until something is decided.
+"""How often findings are wrong, in simulated studies with known truth: a shorter `make calibrate` (bench/calibrate.py).
 
-2,000 simulated studies a case, of equal normal noise, through the functions that choose and read arms. The comments
-give the rates in 40,000 studies; the bounds allow three standard errors of 2,000 more (0.5 % each, at a rate of 5 %).
+The quick form has 100 studies a case and allows three standard errors more than the bounds; the slow one has 2,000.
 """
-
-from collections.abc import Callable
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
+from scipy import stats
 
-from analysis.arms import Confirmation, confirmed_arms, explored_arms
-from analysis.findings import Arm
-from analysis.grid import Exploration, Grid
-from analysis.reading.runs import StudyRuns
-from analysis.statistics import Estimate, judge, paired_difference, paired_family
+from analysis.arms import Arm
+from analysis.family import paired_family
+from analysis.levels import scientific_factors
+from analysis.reading.study_terms import CONFIRM
+from analysis.statistics import judge, mean_interval, paired_difference
+from bench.calibrate import COVERAGE, FAMILY, MOST_WRONG, WRONG_DIFFERENCE, WRONG_ENOUGH, calibrate
+from bench.simulated_studies import BLOCKS, MARGIN, NOISE, Case, make_runs
 
-pytestmark = pytest.mark.slow
-
-NUM_STUDIES, BATCH = 2000, 100
-NOISE = 0.01
-MARGIN = 0.01
-RUNNERS_UP = 1.0
-"""How far the settings below a clear winner lie: none of them is ever chosen."""
-NAMES = ["points_per_image", "learning_rate"]
-
-Simulate = Callable[..., list[Estimate]]
-Values = NDArray[np.float64]
+QUICK, FULL = 100, 2000
 
 
-@pytest.fixture
-def simulate(make_study: Callable[..., StudyRuns]) -> Simulate:
-    """A function that draws studies of two counts and returns the difference of the first to the second in each."""
-
-    def differences(
-        num_settings: int, num_seeds: int, clear_winner: bool = False, gap: float = 0.0, confirmed: bool = False
-    ) -> list[Estimate]:
-        rng = np.random.default_rng([num_settings, num_seeds])
-        means = np.full((2, num_settings, 1), 0.7)
-        means[0] -= gap
-        means[1, 1:] -= RUNNERS_UP * clear_winner
-        explored, fresh = (draw(rng, means, num_seeds) for _ in range(2))
-        runs = make_study(roles=dict(zip(NAMES, ("scientific", "nuisance"), strict=True)))
-        batches = zip(*(np.split(values, NUM_STUDIES // BATCH) for values in (explored, fresh)), strict=True)
-        arms = [arm for batch in batches for arm in choose(runs, *batch, confirmed=confirmed)]
-        return [paired_difference(a.readings, b.readings) for a, b in zip(arms[::2], arms[1::2], strict=True)]
-
-    return differences
+def slack(share, num_studies):
+    """Three standard errors."""
+    return 3 * np.sqrt(share * (1 - share) / num_studies)
 
 
-def draw(rng: np.random.Generator, means: Values, num_seeds: int) -> Values:
-    """(studies, 2, settings, seeds): noise of each run, and five times as much that the runs of a seed share."""
-    blocks = rng.normal(0, 5 * NOISE, (NUM_STUDIES, 1, 1, num_seeds))
-    return means + blocks + rng.normal(0, NOISE, (NUM_STUDIES, *means.shape[:2], num_seeds))
+@pytest.mark.parametrize(
+    ("case", "through"),
+    [
+        (Case("equal", 2, 3, margin=0.0), "arms"),
+        (Case("margin", 4, 5, "t3"), "arms"),
+        (Case("margin", 6, 3, missing=True), "arms"),
+        (Case("equal", 2, 3, margin=0.0, additions=(2, 2, 2)), "arms"),
+        (Case("margin", 2, 5), "find"),
+    ],
+    ids=repr,
+)
+def test_few_studies_are_judged_wrongly(case, through):
+    row = calibrate(case, QUICK, through)
+    assert row.rates[WRONG_ENOUGH] <= MOST_WRONG + slack(MOST_WRONG, QUICK)
+    assert row.rates[WRONG_DIFFERENCE] <= MOST_WRONG + slack(MOST_WRONG, QUICK)
+    assert all(share >= COVERAGE[0] - slack(COVERAGE[0], QUICK) for share in row.coverage.values())
 
 
-def choose(runs: StudyRuns, explored: Values, fresh: Values, *, confirmed: bool) -> list[Arm]:
-    """The arms of a batch of studies: its counts 2 i and 2 i + 1 are the two of study i."""
-    grid = make_grid(explored)
-    exploration = Exploration(grid, grid, list(range(len(grid.seeds))), [])
-    arms = explored_arms(runs, exploration)
-    if not confirmed:
-        return arms
-    again = make_grid(fresh)
-    winners = again.take([again.cells.index(tuple(arm.parameters.values())) for arm in arms])
-    return confirmed_arms(runs, exploration, Confirmation(winners, winners))
+def test_arms_and_whole_studies_are_judged_alike():
+    # The same draws: `find` reads from runs what arms are handed as arrays.
+    case = Case("margin", 2, 3)
+    arms, found = calibrate(case, 20), calibrate(case, 20, "find")
+    assert found.coverage == arms.coverage
+    assert found.rates == arms.rates
 
 
-def make_grid(values: Values) -> Grid:
-    num_settings, num_seeds = values.shape[2:]
-    cells = [(count, setting) for count in range(2 * len(values)) for setting in range(num_settings)]
-    ids = [["-"] * num_seeds] * len(cells)
-    return Grid(NAMES, cells, list(range(num_seeds)), values.reshape(-1, num_seeds), ids, ids)
+def test_a_judge_that_errs_is_caught():
+    # Chosen and read on the same seeds, the best of twenty settings against a clear winner: the worst that there is.
+    row = calibrate(Case("equal", 2, 5, margin=0.0, num_settings=20, confirmed=False), QUICK)
+    assert row.rates[WRONG_DIFFERENCE] > MOST_WRONG + slack(MOST_WRONG, QUICK)
+    assert row.coverage[FAMILY] < COVERAGE[0]
 
 
-def miss_rate(differences: list[Estimate]) -> float:
-    return float(np.mean([not d.low <= 0 <= d.high for d in differences if d.low is not None and d.high is not None]))
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "case",
+    [
+        *(Case("equal", levels, seeds, noise, margin=0.0) for levels, seeds, noise in ((2, 3, "t3"), (6, 8, "normal"))),
+        *(Case("margin", levels, seeds, noise) for levels, seeds, noise in ((2, 3, "normal"), (4, 5, "unequal"))),
+        Case("margin", 4, 5, missing=True),
+        Case("margin", 2, 8, num_settings=6),
+        Case("margin", 2, 3, additions=(2, 2, 2)),
+        Case("equal", 4, 3, margin=0.0, additions=(3, 3, 3)),
+    ],
+    ids=repr,
+)
+def test_what_must_hold_holds_in_2000_studies(case):
+    assert calibrate(case, FULL).problems == []
 
 
-@pytest.mark.parametrize("num_seeds", [3, 5])
-def test_without_a_choice_intervals_miss_as_often_as_they_claim(simulate: Simulate, num_seeds: int) -> None:
-    assert 0.035 <= miss_rate(simulate(1, num_seeds)) <= 0.065  # 5 % exactly
+@pytest.mark.slow
+def test_looking_again_at_the_full_error_would_err_too_often():
+    # What the allowance is for. Two counts one margin apart, 2 more seeds while undecided; each look has the full 5 %.
+    rng = np.random.default_rng(5)
+    tables = rng.normal(0, BLOCKS, (FULL, 1, 9)) + rng.normal(0, NOISE / 2, (FULL, 2, 9))
+    tables[:, 0] -= MARGIN
+    decided = [
+        [judge(paired_difference(*table[:, :n]), MARGIN, "max") != "undecided" for n in (3, 5, 7, 9)]
+        for table in tables
+    ]
+    assert np.mean(decided, axis=0)[0] <= 0.065
+    assert np.mean(np.any(decided, axis=1)) >= 0.09
+    row = calibrate(Case("margin", 2, 3, additions=(2, 2, 2)), FULL)
+    assert row.rates[WRONG_ENOUGH] + row.rates[WRONG_DIFFERENCE] <= MOST_WRONG
 
 
-@pytest.mark.parametrize(("num_seeds", "most"), [(3, 0.036), (5, 0.027)])
-def test_where_both_counts_have_ties_intervals_miss_less(simulate: Simulate, num_seeds: int, most: float) -> None:
-    assert miss_rate(simulate(4, num_seeds)) <= most  # 2.5 % and 1.8 %
-
-
-@pytest.mark.parametrize(("num_seeds", "most"), [(3, 0.078), (5, 0.084)])
-def test_a_clear_winner_against_ties_misses_more(simulate: Simulate, num_seeds: int, most: float) -> None:
-    rate = miss_rate(simulate(4, num_seeds, clear_winner=True))
-    assert 0.045 <= rate <= most  # 6.1 % and 6.7 %; above 4.5 %: the curse is there, and the report names it
-
-
-@pytest.mark.parametrize(("num_seeds", "most"), [(3, 0.091), (8, 0.112)])
-def test_wrong_enough_at_a_gap_of_one_margin_in_the_worst_case(simulate: Simulate, num_seeds: int, most: float) -> None:
-    differences = simulate(6, num_seeds, clear_winner=True, gap=MARGIN)
-    wrong = np.mean([judge(difference, MARGIN, "max") == "within" for difference in differences])
-    assert wrong <= most  # 7.3 % and 9.2 %
-
-
-@pytest.mark.parametrize(("num_settings", "num_seeds"), [(4, 3), (6, 8)])
-def test_confirmation_repairs_the_winners_curse(simulate: Simulate, num_settings: int, num_seeds: int) -> None:
-    # The very case in which intervals of exploration miss most: fresh seeds did not choose, so they miss in 5 %.
-    assert 0.035 <= miss_rate(simulate(num_settings, num_seeds, clear_winner=True, confirmed=True)) <= 0.065
-
-
-def test_confirmed_enough_is_rarely_wrong(simulate: Simulate) -> None:
-    differences = simulate(6, 8, clear_winner=True, gap=MARGIN, confirmed=True)
-    wrong = np.mean([judge(difference, MARGIN, "max") == "within" for difference in differences])
-    assert wrong <= 0.035  # 2.5 %, half of what an interval may miss; 9.2 % without confirmation
-
-
-def test_levels_with_other_seeds_compare_as_surely() -> None:
+@pytest.mark.slow
+def test_levels_with_other_seeds_compare_as_surely():
     # Four equal levels, two of which were given 3 seeds more; a seed shifts all its levels by five times the noise.
     rng = np.random.default_rng(11)
-    tables = rng.normal(0, 5 * NOISE, (NUM_STUDIES, 1, 6)) + rng.normal(0, NOISE, (NUM_STUDIES, 4, 6))
+    tables = rng.normal(0, BLOCKS, (FULL, 1, 6)) + rng.normal(0, NOISE, (FULL, 4, 6))
     tables[:, :2, 3:] = np.nan
     missed = []
     for table in tables:
@@ -129,13 +105,36 @@ def test_levels_with_other_seeds_compare_as_surely() -> None:
     assert np.mean(np.any(missed, axis=1)) <= 0.065  # all of them at once: at most 5 %
 
 
-def test_adding_seeds_until_decided_errs_more_often_and_the_report_says_so() -> None:
-    # Two counts one margin apart: whatever is decided is wrong. From 3 seeds, 2 more while undecided, up to 9.
-    rng = np.random.default_rng(5)
-    tables = rng.normal(0, 5 * NOISE, (NUM_STUDIES, 1, 9)) + rng.normal(0, NOISE / 2, (NUM_STUDIES, 2, 9))
-    tables[:, 0] -= MARGIN
-    decided = [
-        [judge(paired_difference(*t[:, :n]), MARGIN, "max") != "undecided" for n in (3, 5, 7, 9)] for t in tables
+def arms_of(table):
+    return [
+        Arm({"points_per_image": i}, {"points_per_image": i}, mean_interval(row), [*range(len(row))], [*row], [], [])
+        for i, row in enumerate(table)
     ]
-    assert np.mean(decided, axis=0)[0] <= 0.065  # 5 % at the first look
-    assert 0.09 <= np.mean(np.any(decided, axis=1)) <= 0.15  # 12 % at any of the four
+
+
+@pytest.mark.parametrize(("mean", "verdict"), [(0.0, "enough"), (-0.03, "not enough")])
+def test_the_seeds_that_are_said_to_decide_do_so_in_four_studies_of_five(mean, verdict):
+    # The pilot's difference is what further seeds show too, as is assumed: mean and spread of three seeds exactly.
+    rng = np.random.default_rng(3)
+    pilot = rng.normal(size=3)
+    pilot = 0.014 * (pilot - pilot.mean()) / pilot.std(ddof=1) + mean
+    best = 0.7 + rng.normal(0, BLOCKS, 3)
+    runs = make_runs(Case("equal", 2, 3))
+    (factor,) = scientific_factors(runs, arms_of([best + pilot, best + 1e-6]), CONFIRM)
+    number = factor.levels[0].seeds_needed
+    assert factor.levels[0].text.endswith(f"some {number} further seeds would decide")
+    runs.search.extensions.append([*range(3, 3 + number)])
+    verdicts = []
+    for _ in range(1000):
+        fresh = np.concatenate([pilot, rng.normal(mean, 0.014, number)])
+        blocks = np.concatenate([best, 0.7 + rng.normal(0, BLOCKS, number)])
+        (again,) = scientific_factors(runs, arms_of([blocks + fresh, blocks]), CONFIRM)
+        verdicts.append(again.levels[0].verdict)
+    share = np.mean([each in (verdict, "best") for each in verdicts])
+    assert 0.76 <= share <= 0.88
+
+
+def test_normal_noise_is_what_the_t_interval_is_exact_for():
+    # An oracle for the simulation itself: coverage of the single difference is 95 % within three standard errors.
+    row = calibrate(Case("equal", 2, 5, margin=0.0), QUICK)
+    assert stats.binomtest(round(row.coverage[FAMILY] * QUICK), QUICK, 0.96).pvalue > 0.001

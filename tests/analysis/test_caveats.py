@@ -113,3 +113,62 @@ def test_a_metric_without_floor_on_the_test_split_is_a_caveat(make_study):
     runs = make_study(confirm=winners, data={"source": "x", "floors": {"all_forest": {"val/miou": 0.3}}})
     texts = [caveat.text for caveat in find(runs).caveats]
     assert "No floor for test/miou: whether a network is worth its cost is not checked." in texts
+
+
+# Each reason, found by itself -----------------------------------------------------------------------------------------
+
+
+def text_of(findings, kind):
+    return [caveat.text for caveat in findings.caveats if caveat.kind == kind]
+
+
+def test_a_floor_that_is_not_surely_beaten_is_a_caveat_and_a_known_result_is_none(make_study):
+    floors = {"all_forest": {"val/miou": 0.3}, "image_majority": {"val/miou": 0.71}}
+    data = {"source": "/data/forest", "floors": floors}
+    assert text_of(find(make_study(data=data)), "floor_not_beaten") == [
+        "Not beaten for sure: image majority; no network is needed for that."
+    ]
+    objective = {"metric": "val/miou", "mode": "max", "at": "last", "margin": 0.01, "references": {"paper": 0.9}}
+    assert text_of(find(make_study(objective=objective)), "floor_not_beaten") == []
+
+
+def test_diverged_runs_are_counted_with_their_learning_rates(make_study):
+    ended = [((10, 0.01, gamma), seed, "diverged") for gamma in (0.0, 2.0) for seed in (0, 1)]
+    ended += [((50, 0.01, 0.0), 0, "stopped early")]
+    assert text_of(find(make_study(ended=ended)), "diverged") == ["Diverged: 4 of 24 runs, at learning rate 0.01."]
+    assert text_of(find(make_study(ended=ended[-1:])), "diverged") == []
+    assert text_of(find(make_study()), "diverged") == []
+
+
+def test_gamma_that_works_otherwise_at_another_rate_is_a_caveat(make_study, cells):
+    noise = [0.001, -0.001, 0.0005]
+    cells = {cell: [0.5 + each * (1 + cell[2]) for each in noise] for cell in cells}
+    assert text_of(find(make_study(cells)), "interaction") == []
+    for points in (10, 50):
+        cells[points, 0.01, 2.0] = [value + 0.05 for value in cells[points, 0.01, 2.0]]
+    assert text_of(find(make_study(cells)), "interaction") == [
+        "Interaction: what gamma does depends on learning rate; no mean says it all."
+    ]
+
+
+def test_trials_that_differ_from_their_mirror_are_a_caveat(make_study):
+    gaps = ["trial 0000000000aa: epoch 3 is missing; run `canopoint sync`"]
+    assert text_of(find(make_study(gaps=gaps)), "gaps") == [
+        "W&B: 1 trial differs from their own files; run `canopoint sync`."
+    ]
+
+
+def test_missing_cells_are_a_caveat(make_study, cells):
+    del cells[50, 0.01, 2.0]
+    assert text_of(find(make_study(cells)), "cells_missing") == [
+        "Cells missing: 1 of 8 have no complete run at any seed."
+    ]
+
+
+def test_a_sound_study_has_no_caveat_but_its_scope(make_study):
+    cells = {(n, rate, gamma): [0.6 + block - abs(rate - 0.01) - 0.02 * (n == 10) + 0.001 * (i + 1) * (gamma == 1)
+                                - 0.002 * (n == 90) for i, block in enumerate((0, 0.05, 0.02))]
+             for n in (10, 50, 90) for rate in (0.001, 0.01, 0.1) for gamma in (0.0, 1.0, 2.0)}  # fmt: skip
+    winners = {(n, 0.01, 1.0): [0.55 - 0.02 * (n == 10) - 0.02 * (n == 90) + each for each in (0, 0.01, 0.02)]
+               for n in (10, 50, 90)}  # fmt: skip
+    assert kinds(find(make_study(cells, confirm=winners))) == ["seeds_not_scenes"]

@@ -1,6 +1,9 @@
 import pytest
 
 from analysis.find import find
+from analysis.reading.study_terms import SearchTerms
+from analysis.sample_size import further_seeds
+from analysis.statistics import paired_difference
 from analysis.wording import findings_text
 
 
@@ -65,7 +68,7 @@ def test_enough_is_within_the_margin_of_every_other_level_not_of_the_best_mean_a
     assert [level.rivals for level in factor(findings, "points_per_image").levels] == [[200], [200], [50, 100]]
     assert findings.recommended.parameters["points_per_image"] == 100
     text = factor(findings, "points_per_image").levels[0].text
-    assert text.endswith("against 100; 200 may lead by more than the margin")
+    assert "against 100; 200 may lead by more than the margin; some " in text
     steady = points_study({**rows, 200: [0.6995, 0.7095, 0.7196]})  # now 50 - 200 is about -.0005 at every seed
     assert verdicts(steady)[50] == "enough"
     assert steady.recommended.parameters["points_per_image"] == 50
@@ -103,3 +106,67 @@ def test_two_scientific_factors_are_averaged_over_each_other(make_study):
     assert [arm.readings[0] for arm in findings.arms] == [0.58, 0.40, 0.70, 0.45]
     assert [x.readings[0] for x in factor(findings, "points_per_image").levels] == pytest.approx([0.49, 0.575])
     assert [x.readings[0] for x in factor(findings, "learning_rate").levels] == pytest.approx([0.64, 0.425])
+
+
+# Looks and seeds needed -----------------------------------------------------------------------------------------------
+
+
+def test_confirmed_levels_spend_their_error_by_looks(make_study):
+    # Three pairs. 10 points were settled at the first look, so that seeds 103 and 104 went to 50 and 100 alone.
+    confirm = {
+        (10, 0.001, 2.0): [0.50, 0.52, 0.51],
+        (50, 0.001, 0.0): [0.60, 0.62, 0.64, 0.61, 0.63],
+        (100, 0.001, 0.0): [0.61, 0.62, 0.66, 0.60, 0.65],
+    }
+    terms = {"confirm_seeds": [100, 101, 102], "extensions": [[103, 104]]}
+    findings = find(make_study(confirm=confirm, search=SearchTerms(**terms)))
+    ten, fifty, _ = factor(findings, "points_per_image").levels
+    assert ten.difference.confidence == pytest.approx(1 - 0.04 / 3)
+    assert (fifty.difference.num_seeds, fifty.difference.confidence) == (5, pytest.approx(1 - 0.005 / 3))
+    # Without the ledger's word each of the two seeds counts as a look.
+    alone = find(make_study(confirm=confirm, search=SearchTerms(confirm_seeds=[100, 101, 102])))
+    assert factor(alone, "points_per_image").levels[1].difference.confidence == pytest.approx(1 - 0.0025 / 3)
+    # Where nothing says what was planned, the seeds that all levels have were.
+    unknown = find(make_study(confirm=confirm))
+    assert factor(unknown, "points_per_image").levels[1].difference.confidence == pytest.approx(1 - 0.0025 / 3)
+
+
+def test_exploration_is_looked_at_once(points_study):
+    findings = points_study({10: [0.60, 0.62, 0.61], 50: [0.698, 0.708, 0.717, 0.72]})
+    assert factor(findings, "points_per_image").levels[0].difference.confidence == pytest.approx(0.95)
+
+
+def test_an_undecided_level_says_what_would_decide_it(points_study):
+    # 10 - 50: 0, +.0149, -.0151: it seems nearly as good, .01 above the margin, and varies by .015.
+    findings = points_study({10: [0.70, 0.725, 0.695], 50: [0.70, 0.7101, 0.7101]})
+    ten = factor(findings, "points_per_image").levels[0]
+    assert ten.verdict == "undecided"
+    assert ten.seeds_needed == further_seeds(ten.difference, 0.01, "max", 0.95) > 1
+    assert ten.text.endswith(f"; some {ten.seeds_needed} further seeds would decide")
+    nearly = points_study({10: [0.70, 0.715, 0.705], 50: [0.70, 0.7101, 0.7101]})
+    assert factor(nearly, "points_per_image").levels[0].text.endswith("; 1 further seed would decide")
+
+
+def test_the_rival_that_needs_most_counts(points_study):
+    # 50 - 100 is settled, 50 - 200 swings by .1: what is needed is what that takes, of three pairs.
+    rows = {50: [0.699, 0.709, 0.719], 100: [0.700, 0.710, 0.7201], 200: [0.60, 0.80, 0.70]}
+    fifty, _, two_hundred = factor(points_study(rows), "points_per_image").levels
+    swing = paired_difference(rows[50], rows[200], 1 - 0.05 / 3)
+    assert fifty.seeds_needed == further_seeds(swing, 0.01, "max", 1 - 0.05 / 3) > 100
+    # 200 seems .01 behind 100, the margin itself: no number of seeds is known to tell.
+    assert two_hundred.seeds_needed is None
+    assert two_hundred.text.endswith("; 1000 further seeds would not decide")
+
+
+def test_a_level_that_seems_beyond_faces_the_best_alone(points_study):
+    rows = {10: [0.62, 0.68, 0.66], 50: [0.60, 0.72, 0.63], 100: [0.70, 0.71, 0.72]}
+    ten = factor(points_study(rows), "points_per_image").levels[0]
+    assert (ten.verdict, ten.rivals) == ("undecided", [50, 100])
+    assert ten.seeds_needed == further_seeds(ten.difference, 0.01, "max", 1 - 0.05 / 3)
+
+
+def test_what_is_decided_or_unknown_needs_no_seeds(make_study, cells):
+    assert [level.seeds_needed for level in factor(find(make_study()), "points_per_image").levels] == [None, None]
+    single = find(make_study({cell: values[:1] for cell, values in cells.items()}))
+    assert [level.seeds_needed for level in factor(single, "points_per_image").levels] == [None, None]
+    assert "further seed" not in findings_text(single)

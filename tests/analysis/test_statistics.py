@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from analysis.family import paired_family
 from analysis.statistics import (
     Estimate,
     against_floor,
@@ -12,7 +13,6 @@ from analysis.statistics import (
     leader,
     mean_interval,
     paired_difference,
-    paired_family,
     rivals,
 )
 

@@ -1,6 +1,9 @@
+from dataclasses import replace
+
 import pytest
 
 from analysis.find import find
+from analysis.findings import Topic
 from analysis.statistics import Estimate
 from analysis.wording import (
     INTERVALS_MEAN,
@@ -19,7 +22,7 @@ def test_the_text_has_a_line_for_every_level(make_study):
     lines = findings_text(find(make_study())).splitlines()
     assert "  10: 0.593, not enough; -0.117 [-0.155, -0.079] against 50" in lines
     assert "  50: 0.710, best" in lines
-    assert 10 <= len(lines) <= 20
+    assert 10 <= len(lines) <= 26
 
 
 @pytest.mark.parametrize(
@@ -72,3 +75,13 @@ def test_the_number_of_seeds_may_differ():
     assert [num_seeds_text([one]), num_seeds_text([five, five]), num_seeds_text([five, one])] == [
         "1 seed", "5 seeds", "1 to 5 seeds",
     ]  # fmt: skip
+
+
+def test_each_topic_is_told_by_its_first_sentence(make_study):
+    findings = replace(find(make_study()), topics=[])
+    text = "Gains .02 [0.01, 0.03] per h at 0.5 lr. More is to be said."
+    topic = Topic("x", "Title", "miou", "seeds", text, {}, [])
+    lines = findings_text(replace(findings, topics=[topic])).splitlines()
+    assert "  - Gains .02 [0.01, 0.03] per h at 0.5 lr." in lines
+    assert not [line for line in lines if "More is to be said" in line]
+    assert "What else it shows:" not in findings_text(findings)

@@ -64,6 +64,16 @@ def test_preparing_finds_the_data_and_writes_nothing(folder: Path) -> None:
     assert sorted(folder.rglob("*")) == before
 
 
+def test_more_training_images_than_there_are_are_refused(folder: Path) -> None:
+    # Three scenes of four images: one scene trains.
+    levels = STUDY["parameters"] | {"train_images": {"role": "scientific", "values": [2, 5]}}
+    for changes in ({"parameters": levels}, {"training": STUDY["training"] | {"train_images": 5}}):
+        with pytest.raises(InputError, match=r"^train_images: must be at most the 4 labelled training images, got 5;"):
+            prepare(make_study(**changes))
+    levels["train_images"] = {"role": "scientific", "values": [2, 4]}
+    assert prepare(make_study(parameters=levels)).plan().num_trials == 8
+
+
 def test_finished_trials_are_found_and_not_run_again() -> None:
     done = finish(prepare(make_study()), 1, time_s=7.5)
     work = prepare(make_study())
@@ -151,6 +161,22 @@ def test_the_data_are_described_once(folder: Path) -> None:
     assert (work.folder / "data.json").read_bytes() == written
 
 
+def test_the_scenes_of_evaluated_images_are_listed_in_the_order_of_the_counts() -> None:
+    work = prepare(make_study())
+    stores = pack_stores(work, lambda line: None)
+    write_study(work, stores)
+    listed = read_sealed(work.folder / "scenes.json")
+    assert listed
+    store = open_store(stores[32])
+    scene_of = {pair.image.name: pair.scene for pair in work.index.pairs}
+    for split in ("val", "test"):
+        names = [store.names[i] for i in store.splits[split]]  # as counts.npz has them
+        assert list(listed[split].items()) == [(name, scene_of[name]) for name in names]
+    (work.folder / "scenes.json").unlink()  # of a study that was made before there was such a list
+    write_study(prepare(make_study()), {32: Path("not read again")})
+    assert read_sealed(work.folder / "scenes.json") == listed
+
+
 @pytest.mark.parametrize(
     ("changes", "difference"),
     [
@@ -199,6 +225,7 @@ def test_a_record_tells_all_of_a_trial(folder: Path) -> None:
     assert record["data_config"]["root"] == str(folder / "forest")  # from anywhere
     assert record["data"] == read_data_description(work.folder)
     assert record["objective"] == {"metric": "val/miou", "mode": "max", "at": "last", "margin": 0.01, "references": {}}
+    assert (record["effort"]["point_s"], record["effort"]["hourly_rate"]) == (0.9, None)
 
 
 def test_a_disk_that_cannot_hold_the_checkpoints_is_refused(folder: Path) -> None:

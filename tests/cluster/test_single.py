@@ -90,6 +90,12 @@ def test_a_fresh_run_elsewhere_gives_the_same_bits(trained: Trained, tmp_path: P
     assert result_of(again)["result_sha256"] == result_of(trained)["result_sha256"]
 
 
+def test_more_images_than_there_are_are_refused(tmp_path: Path) -> None:
+    file = replace(FILE, training=replace(TRAINING, train_images=3))
+    with pytest.raises(InputError, match=r"^train_images: must be at most the 2 labelled training images, got 3"):
+        train_file(file, tmp_path / "out", lambda line: None)
+
+
 def test_bad_data_leave_nothing_behind(tmp_path: Path) -> None:
     file = replace(FILE, data=DataConfig(root=str(tmp_path / "absent")))
     with pytest.raises(InputError, match=r"absent: no such folder"):

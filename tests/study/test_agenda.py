@@ -271,6 +271,20 @@ def test_a_search_against_effort_confirms_every_setting_that_no_other_beats() ->
     assert confirmed == [{"points_per_image": points, "learning_rate": 1e-4} for points in (5, 10, 50)]
 
 
+def test_the_front_is_that_of_the_rates_of_the_study() -> None:
+    # Where a look at an image is all that costs, each number of points is as dear as any: the best alone is left.
+    parameters = {"points_per_image": {"role": "nuisance", "values": [5, 10, 20]}}
+    search = {"method": "optuna_pareto", "trials_per_level": 3, "seeds": [0]}
+
+    def rate(trial: Trial) -> TrialOutcome:
+        return TrialOutcome("completed", int(trial.config.points_per_image) / 100)
+
+    for effort, front in (({}, [5, 10, 20]), ({"point_s": 0}, [20])):
+        ran = Driver(make_study(parameters=parameters, search=search, effort=effort), Disk()).run(outcome_of=rate)
+        confirmed = [trial.config.points_per_image for trial in ran if trial.config.seed == 100]
+        assert confirmed == front
+
+
 def test_the_winner_is_the_best_mean_over_seeds_and_not_the_luckiest_trial() -> None:
     values = {(1e-3, 0): 0.9, (1e-3, 1): 0.1, (1e-4, 0): 0.6, (1e-4, 1): 0.6}
 

@@ -16,6 +16,7 @@ from study.design import (
     list_levels,
     make_config,
     make_trial,
+    most_train_images,
     open_study,
     read_cell,
 )
@@ -154,6 +155,26 @@ def test_a_grid_of_ten_million_cells_is_refused_at_once() -> None:
 def test_ids_are_what_they_were_when_studies_were_run_with_them() -> None:
     # A change of this value makes every finished trial of every user run again. Raise TRAINER_VERSION on purpose only.
     assert identify(PINNED, FINGERPRINT) == PINNED_ID
+
+
+def test_settings_that_nobody_had_then_leave_ids_as_they_were_until_they_are_used() -> None:
+    assert identify(replace(PINNED, points_seed=None, train_images=None), FINGERPRINT) == PINNED_ID
+    used = [replace(PINNED, points_seed=0), replace(PINNED, train_images=8), replace(PINNED, train_images=9)]
+    assert len({PINNED_ID, *(identify(each, FINGERPRINT) for each in used)}) == 4
+
+
+def test_the_number_of_images_is_a_factor_as_any_other() -> None:
+    images = {"train_images": {"role": "scientific", "values": [4, 8]}}
+    spec = make_study(parameters=STUDY["parameters"] | images)
+    assert [level["train_images"] for level in list_levels(spec)] == [4, 8, 4, 8]
+    assert [trial.config.train_images for trial in list_trials(spec)[:2]] == [4, 8]
+    assert list_trials(spec)[1].group == "points_per_image=50 train_images=8 seed=7"
+    assert most_train_images(spec) == 8
+    assert most_train_images(make_study()) is None
+    assert most_train_images(make_study(training={"train_images": 6})) == 6
+    searched = {"train_images": {"role": "nuisance", "min": 2, "max": 9}}
+    random = {"method": "random", "trials_per_level": 2}
+    assert most_train_images(make_study(parameters=searched, search=random)) == 9
 
 
 def test_ids_are_the_same_in_every_process() -> None:

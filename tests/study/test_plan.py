@@ -59,6 +59,11 @@ def test_an_estimate_counts_forward_passes() -> None:
     assert estimate_s(replace(config, device="cuda"), NUM_IMAGES) == pytest.approx(2 * 36 * 10.8 / 10_000)
 
 
+def test_a_trial_on_fewer_images_is_quicker() -> None:
+    whole, half = (estimate_s(replace(CONFIG, train_images=number), NUM_IMAGES) for number in (None, 5))
+    assert half / whole == pytest.approx((3 * 5 + 6) / (3 * 10 + 6))
+
+
 def test_an_estimate_grows_with_the_image_s_area() -> None:
     times = [estimate_s(replace(CONFIG, image_size=size), NUM_IMAGES) for size in (64, 128, 256)]
     assert times[1] / times[0] == pytest.approx(4)

@@ -11,9 +11,11 @@ import optuna
 import pytest
 from optuna.samplers._tpe.sampler import _split_trials
 
+from study.effort import PUBLISHED
 from study.search import Outcome, Searcher, Setting, make_searcher
 from study.search_memory import Memory, derive_seed
-from study.search_optuna import OptunaSearcher
+from study.search_optuna import OptunaSearcher, against_effort
+from study.sections import Effort
 from study.space import Space
 from study.spec import StudySpec, Value, parse_study
 
@@ -301,6 +303,14 @@ def test_effort_is_weighed_against_the_metric() -> None:
         return fmean(float(setting["points_per_image"]) for setting in search(method, 50, finish)[-25:])
 
     assert mean_points("optuna_pareto") < mean_points("optuna") / 2
+
+
+def test_effort_is_weighed_at_the_rates_of_the_study() -> None:
+    setting = {"points_per_image": 50}
+    assert against_effort(PUBLISHED).values(setting, 0.7) == pytest.approx([0.7, 67.4])
+    assert against_effort(Effort(look_s=0, first_point_s=0, point_s=3)).values(setting, 0.7) == [0.7, 150]
+    # The number of images is searched too: what the setting costs in all.
+    assert against_effort(PUBLISHED).values(setting | {"train_images": 10}, 0.7) == pytest.approx([0.7, 674])
 
 
 @pytest.mark.parametrize("method", ["optuna", "optuna_pareto"])

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from study.design import open_study
+from study.effort import PUBLISHED
 from study.spec import METRICS, StudySpec, find_study, load_study, parse_study
 from study.yaml_file import parse_yaml, to_yaml
 from trainable.config import InputError
@@ -348,6 +349,34 @@ def test_a_study_without_the_new_sections_asks_for_nothing_new(example: str) -> 
     assert spec.confirm is None
     assert (spec.budget.trials, spec.budget.hours, spec.budget.gpu_hours) == (None, None, None)
     assert (spec.failures.retries, spec.failures.stop_after) == (3, 3)
+
+
+def test_effort_is_as_published_until_the_study_says_otherwise(example: str) -> None:
+    assert load_study(example, []).effort == PUBLISHED
+    spec = load_study(example, ["effort.point_s=3", "effort.hourly_rate=25", "effort.currency=EUR"])
+    assert (spec.effort.point_s, spec.effort.look_s) == (3, 20.0)
+    assert parse_study(spec.to_mapping(), "study.yaml") == spec
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("effort.points_s=1", "effort.points_s: no such key; did you mean point_s?"),
+        ("effort.point_s=-1", "effort.point_s: must be greater than or equal to 0, got -1"),
+        ("effort.look_s=.inf", "effort.look_s: must be a finite number, got inf"),
+        ("effort.dense_s=1 hour", "effort.dense_s: must be a number, got '1 hour'"),
+        ("effort.hourly_rate=0", "effort.hourly_rate: must be greater than 0, got 0"),
+        ("effort.hourly_rate=20", "effort.currency: is missing beside effort.hourly_rate; give both, or neither"),
+        ("effort.currency=EUR", "effort.hourly_rate: is missing beside effort.currency; give both, or neither"),
+        ("effort={hourly_rate: 20, currency: euro}", "effort.currency: "),
+        ("effort=3", "effort: must be a mapping, got 3"),
+    ],
+)
+def test_an_effort_that_is_none_is_refused_in_one_line(example: str, override: str, message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        load_study(example, [override])
+    assert str(caught.value).startswith(f"{example}: {message}")
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("overrides", [[], ["budget={}", "confirm={seeds: [9]}", "search.scheduler=median"]])

@@ -1,5 +1,6 @@
 """An epoch's batches: which images, in which order, with which labels."""
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -8,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from trainable.batches import Batch, Batches, class_counts
-from trainable.config import DENSE, IGNORE_INDEX, TrainConfig
+from trainable.batches import Batch, Batches, choose_images, class_counts
+from trainable.config import DENSE, IGNORE_INDEX, InputError, TrainConfig
 from trainable.points import draw_points
 from trainable.store import Store
 
@@ -213,3 +214,78 @@ def test_on_a_gpu_the_same_arrives(points_per_image: int | str) -> None:
         if here.positions is not None:
             assert there.positions is not None
             assert torch.equal(there.positions.cpu(), here.positions)
+
+
+# How many images
+
+
+def chosen(store: Store | None = None, **settings: Any) -> list[int]:
+    return choose_images(replace(CONFIG, **settings), store or made_store(20)).tolist()
+
+
+@pytest.mark.parametrize("points_per_image", [10, DENSE])
+def test_images_nest(points_per_image: int | str) -> None:
+    lists = [chosen(train_images=count, points_per_image=points_per_image) for count in (1, 5, 10, 19, 20)]
+    assert [len(each) for each in lists] == [1, 5, 10, 19, 20]
+    for few, many in itertools.pairwise(lists):
+        assert set(few) < set(many)
+        assert few == sorted(few)
+    assert lists[-1] == chosen() == made_store(20).splits["train"].tolist()
+
+
+def test_images_are_drawn_like_the_points() -> None:
+    by_seed = [chosen(train_images=5, seed=seed) for seed in range(6)]
+    assert len({tuple(each) for each in by_seed}) > 3
+    assert chosen(train_images=5, seed=9, points_seed=4) == by_seed[4]
+    # Neither the strategy nor the number of points has a say: points x images is a grid of nested labels.
+    assert chosen(train_images=5, seed=4, point_strategy="grid", points_per_image=3) == by_seed[4]
+
+
+def test_an_image_keeps_its_rank_whatever_else_is_there() -> None:
+    store = made_store(20)
+    half = replace(store, splits={**store.splits, "train": store.splits["train"][:10]})
+    assert set(chosen(train_images=5)) & set(half.splits["train"].tolist()) <= set(chosen(half, train_images=5))
+
+
+def test_every_image_is_picked_alike_often() -> None:
+    # 400 draws of 5 out of 20: each image 100 times, standard deviation sqrt(400 x 1/4 x 3/4) = 8.7.
+    counts = np.bincount([place for seed in range(400) for place in chosen(train_images=5, seed=seed)], minlength=40)
+    assert abs(counts[1::2] - 100).max() < 40
+
+
+def test_an_epoch_shows_the_chosen_images_alone() -> None:
+    made = batches(8, train_images=3)
+    assert sorted(order(made.epoch(1, CPU))) == chosen(made_store(8), train_images=3)
+    assert made.label_counts().sum(axis=1).tolist() == [10] * 3
+    assert made.per_epoch == 1
+    whole = batches(8)
+    place = made.members[0]
+    where = [each.members.tolist().index(place) for each in (made, whole)]
+    some, every = (each.load(np.array([at])) for each, at in zip((made, whole), where, strict=True))
+    assert torch.equal(some.labels, every.labels)  # the same points, as rows of the same image
+    assert some.positions is not None
+    assert every.positions is not None
+    assert torch.equal(some.positions, every.positions)
+
+
+def test_where_people_labelled_only_their_images_are_counted() -> None:
+    store = replace(made_store(8), sparse=True)
+    store.masks[store.splits["train"][::2]] = IGNORE_INDEX
+    labelled = store.splits["train"][1::2].tolist()
+    assert chosen(store, train_images=4) == labelled
+    with pytest.raises(InputError, match=r"train_images: must be at most the 4 labelled training images, got 5"):
+        chosen(store, train_images=5)
+
+
+def test_a_seed_of_points_alone_moves_points_alone() -> None:
+    plain, same, other = batches(), batches(points_seed=0), batches(points_seed=1)
+    assert plain.points is not None
+    assert same.points is not None
+    assert other.points is not None
+    np.testing.assert_array_equal(plain.points[0], same.points[0])
+    assert (plain.points[0] != other.points[0]).any()
+    assert order(plain.epoch(1, CPU)) == order(other.epoch(1, CPU))
+    moved = batches(seed=5, points_seed=1)
+    assert moved.points is not None
+    np.testing.assert_array_equal(moved.points[0], other.points[0])
+    assert order(moved.epoch(1, CPU)) != order(other.epoch(1, CPU))

@@ -37,6 +37,10 @@ MADE: dict[str, Any] = {"synthetic": {}}
         ("epochs", 10_001, "at most 10000"),
         ("batch_size", 1, "at least 2"),  # batch normalisation over one image's last feature, 1 x 1 at 32 px
         ("seed", -1, "at least 0"),
+        ("points_seed", -1, "at least 0"),
+        ("points_seed", 1.0, "must be int or null, got 1.0"),
+        ("train_images", 0, "at least 1"),
+        ("train_images", True, "must be int or null, got True"),
         ("device", "gpu", "must be one of cpu, cuda"),
         ("num_threads", 0, "at least 1"),
     ],
@@ -107,6 +111,22 @@ def test_a_config_survives_its_mapping() -> None:
     config = TrainConfig(encoder="resnet18", learning_rate=3e-4, seed=7)
     again = from_mapping(TrainConfig, json.loads(json.dumps(config.to_mapping())), "training")
     assert again == config
+
+
+def test_settings_that_came_later_are_left_out_until_they_are_used() -> None:
+    # Trials of older studies are compared with, and named by, what they said.
+    later = {"points_seed", "train_images"}
+    assert later.isdisjoint(TrainConfig().to_mapping())
+    used = TrainConfig(points_seed=0, train_images=8)
+    assert used.to_mapping().items() >= {"points_seed": 0, "train_images": 8}.items()
+    assert from_mapping(TrainConfig, used.to_mapping(), "training") == used
+
+
+def test_a_seed_of_points_needs_something_to_draw() -> None:
+    with pytest.raises(InputError, match=r"^training.points_seed: 3 has no effect where every pixel of every image"):
+        TrainConfig(points_per_image="dense", points_seed=3)
+    assert TrainConfig(points_per_image="dense", points_seed=3, train_images=5).annotation_seed == 3
+    assert TrainConfig(seed=4).annotation_seed == TrainConfig(seed=9, points_seed=4).annotation_seed == 4
 
 
 def test_nested_sections_become_configs() -> None:

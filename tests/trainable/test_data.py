@@ -8,7 +8,7 @@ from PIL import Image
 
 from trainable.config import AnnotationConfig, DataConfig, InputError, SyntheticConfig
 from trainable.data import describe_data, load_index, load_store
-from trainable.scenes import SPLITS, check_test_split
+from trainable.scenes import SPLITS, check_test_split, check_train_images
 
 MADE = DataConfig(synthetic=SyntheticConfig(num_scenes=3, images_per_scene=2, image_size=32))
 
@@ -83,11 +83,22 @@ def test_points_are_described_by_themselves(point_folder: Path, tmp_path: Path) 
     for split in SPLITS:
         forest = 3 if index.scenes(split) == ["c"] else 2
         assert described["splits"][split]["num_points"] == {"background": 1, "forest": forest}
+        assert described["splits"][split]["num_labelled"] == (2 if index.scenes(split) == ["c"] else 1)
         assert described["forest_share"][split] == forest / (forest + 1)
     # All forest is right at the forest's share of the points, of which the other pixels are no part.
     assert described["floors"]["all_forest"]["val/accuracy"] == described["forest_share"]["val"]
     assert described["warnings"] == ["2 of 6 images have no point and teach nothing, for example a_1.png"]
     assert json.loads(json.dumps(described, allow_nan=False)) == described
+
+
+def test_only_images_that_somebody_labelled_can_be_asked_for(point_folder: Path, tmp_path: Path) -> None:
+    config = DataConfig(root=str(point_folder), annotations=AnnotationConfig(path="points.csv"))
+    index = load_index(config, tmp_path)
+    count = 2 if index.scenes("train") == ["c"] else 1
+    for wanted in (None, count):
+        check_train_images(index, wanted)
+    with pytest.raises(InputError, match=rf"^train_images: must be at most the {count} labelled training images, got"):
+        check_train_images(index, count + 1)
 
 
 def test_a_test_split_without_points_has_no_share(point_folder: Path, tmp_path: Path) -> None:

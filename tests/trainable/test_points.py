@@ -34,6 +34,15 @@ def test_points_nest(strategy: str, errors: dict[str, float]) -> None:
 
 
 @every_strategy
+def test_points_and_errors_follow_their_own_seed_where_they_have_one(strategy: str) -> None:
+    def drawn(**seeds: int) -> list[list[int]]:
+        return as_rows(draw_points(MASK, 50, "a.png", TrainConfig(point_strategy=strategy, **ERRORS, **seeds)))
+
+    assert drawn(seed=7, points_seed=3) == drawn(seed=3) == drawn(seed=0, points_seed=3)
+    assert drawn(seed=7, points_seed=3) != drawn(seed=7)
+
+
+@every_strategy
 def test_points_carry_the_class_of_their_pixel(strategy: str) -> None:
     points = draw_points(MASK, 200, "a.png", TrainConfig(point_strategy=strategy))
     assert points.classes.tolist() == MASK[points.rows, points.columns].tolist()

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from trainable.batches import choose_images
 from trainable.config import IGNORE_INDEX, DataConfig, InputError, SyntheticConfig, TrainConfig
 from trainable.data import load_index, load_store
 from trainable.metrics import floors
@@ -42,6 +43,24 @@ def test_two_runs_of_one_config_are_equal_to_the_last_bit(history: History, stop
 def test_another_seed_gives_another_result(config: TrainConfig, store: Store, history: History) -> None:
     other = next(TrainingRun(replace(config, seed=1), store).epochs())
     assert other.metrics["train/loss"] != history[0][0]["train/loss"]
+
+
+def test_all_images_by_number_and_the_own_seed_by_name_change_no_bit(
+    config: TrainConfig, store: Store, history: History
+) -> None:
+    named = replace(config, train_images=len(store.splits["train"]), points_seed=config.seed)
+    assert [timeless(each.metrics) for each in TrainingRun(named, store).epochs()] == [
+        timeless(metrics) for metrics, _ in history
+    ]
+
+
+def test_fewer_images_are_as_if_the_others_were_not_there(config: TrainConfig, store: Store) -> None:
+    few = replace(config, train_images=3, epochs=1)
+    (result,) = TrainingRun(few, store).epochs()
+    alone = replace(store, splits={**store.splits, "train": choose_images(few, store)})
+    (expected,) = TrainingRun(replace(few, train_images=None), alone).epochs()
+    assert timeless(result.metrics) == timeless(expected.metrics)
+    assert result.metrics["points/per_image"] == 50
 
 
 def test_the_cosine_falls_step_by_step(config: TrainConfig, history: History) -> None:

@@ -1,10 +1,8 @@
 """Each rule by which a run is left out, on runs as the reader returns them; real files are read in test_runs.py."""
 
-import json
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,16 +13,15 @@ from analysis.reading.completeness import (
     STOPPED,
     exclusion,
     kind_of,
-    last_row,
-    metric_value,
+    last_value,
     objective_rows,
     phase_of,
 )
+from analysis.reading.history import History
 from analysis.reading.study_terms import StudyTerms
 from analysis.reading.wandb_runs import WandbRun
 
 TRIAL = "0000000000aa"
-NOWHERE = Path("no-such-study")
 TERMS = StudyTerms(
     "demo",
     {"metric": "val/miou", "mode": "max", "at": "last", "margin": 0.01},
@@ -36,8 +33,8 @@ MakeRun = Callable[..., WandbRun]
 
 
 def test_a_complete_run_breaks_no_rule(make_run: MakeRun) -> None:
-    assert exclusion(make_run(), TERMS, [TRIAL], NOWHERE) == ""
-    assert exclusion(make_run(), replace(TERMS, from_runs=True), None, NOWHERE) == ""
+    assert exclusion(make_run(), TERMS, [TRIAL]) == ""
+    assert exclusion(make_run(), replace(TERMS, from_runs=True), None) == ""
 
 
 BAD_CONFIGS = [
@@ -59,7 +56,7 @@ BAD_CONFIGS = [
 def test_a_config_without_what_the_analysis_needs(
     changes: dict[str, Any], reason: str, make_run: MakeRun, make_config: Callable[..., dict[str, Any]]
 ) -> None:
-    assert exclusion(make_run(config=make_config() | changes), TERMS, None, NOWHERE) == reason
+    assert exclusion(make_run(config=make_config() | changes), TERMS, None) == reason
 
 
 OBJECTIVE = TERMS.objective
@@ -81,13 +78,13 @@ def test_a_runs_own_terms_count_only_without_a_study_file(
     changes: dict[str, Any], reason: str, make_run: MakeRun, make_config: Callable[..., dict[str, Any]]
 ) -> None:
     run = make_run(config=make_config() | changes)
-    assert exclusion(run, replace(TERMS, from_runs=True), None, NOWHERE) == reason
-    assert exclusion(run, TERMS, None, NOWHERE) == ""
+    assert exclusion(run, replace(TERMS, from_runs=True), None) == reason
+    assert exclusion(run, TERMS, None) == ""
 
 
 def test_a_run_of_another_group_or_plan(make_run: MakeRun) -> None:
-    assert exclusion(make_run(group="elsewhere"), TERMS, None, NOWHERE) == "belongs to study 'elsewhere'"
-    assert exclusion(make_run(), TERMS, ["0000000000dd"], NOWHERE) == "not part of the study as it stands"
+    assert exclusion(make_run(group="elsewhere"), TERMS, None) == "belongs to study 'elsewhere'"
+    assert exclusion(make_run(), TERMS, ["0000000000dd"]) == "not part of the study as it stands"
 
 
 @pytest.mark.parametrize(
@@ -100,7 +97,7 @@ def test_a_run_of_another_group_or_plan(make_run: MakeRun) -> None:
     ],
 )
 def test_a_run_must_end_well(changes: dict[str, Any], reason: str, make_run: MakeRun) -> None:
-    assert exclusion(make_run(**changes), TERMS, None, NOWHERE) == reason
+    assert exclusion(make_run(**changes), TERMS, None) == reason
 
 
 @pytest.mark.parametrize(
@@ -131,13 +128,13 @@ def test_a_run_must_end_well(changes: dict[str, Any], reason: str, make_run: Mak
 def test_what_ended_early_is_a_result_and_no_defect(
     changes: dict[str, Any], reason: str, kind: str, make_run: MakeRun
 ) -> None:
-    assert exclusion(make_run(**changes), TERMS, None, NOWHERE) == reason
+    assert exclusion(make_run(**changes), TERMS, None) == reason
     assert kind_of(reason) == kind
 
 
 def test_a_stopped_run_of_another_study_is_first_of_all_not_ours(make_run: MakeRun) -> None:
     run = make_run(group="elsewhere", summary={"state": "stopped"})
-    assert kind_of(exclusion(run, TERMS, None, NOWHERE)) == INCOMPLETE
+    assert kind_of(exclusion(run, TERMS, None)) == INCOMPLETE
 
 
 @pytest.mark.parametrize(
@@ -152,13 +149,13 @@ def test_a_run_that_confirms_reads_the_test_split_after_its_last_epoch(
     test: dict[str, float], reason: str, make_run: MakeRun, make_config: Callable[..., dict[str, Any]]
 ) -> None:
     run = make_run(config=make_config(phase="confirm"), history=[*ROWS[:2], ROWS[2] | test])
-    assert exclusion(run, TERMS, None, NOWHERE) == reason
-    assert exclusion(replace(run, config=make_config(phase="explore")), TERMS, None, NOWHERE) == ""
+    assert exclusion(run, TERMS, None) == reason
+    assert exclusion(replace(run, config=make_config(phase="explore")), TERMS, None) == ""
 
 
 def test_the_phase_is_known(make_run: MakeRun, make_config: Callable[..., dict[str, Any]]) -> None:
     run = make_run(config=make_config(phase=["confirm"]))
-    assert exclusion(run, TERMS, None, NOWHERE) == "config.phase: must be explore or confirm"
+    assert exclusion(run, TERMS, None) == "config.phase: must be explore or confirm"
     assert phase_of(make_run()) == "explore"  # a run of a study older than confirmation
 
 
@@ -166,7 +163,7 @@ BAD_ROWS = [
     ([], "0 of 3 epochs"),
     (ROWS[:2], "2 of 3 epochs"),
     ([ROWS[0], ROWS[2], {"epoch": 4, "val/miou": 0.3}], "epoch 2 is missing"),
-    ([*ROWS, {"epoch": 4, "val/miou": 0.3}], "4 rows for 3 epochs"),
+    ([*ROWS, {"epoch": 4, "val/miou": 0.3}], "steps go back: 4 rows for 3 epochs"),
     ([*ROWS[:2], {"epoch": 2, "val/miou": 0.3}], "epoch 3 is missing"),
     ([*ROWS[:2], {"val/miou": 0.3}], "a row's epoch is None"),
     ([*ROWS[:2], {"epoch": 2.5, "val/miou": 0.3}], "a row's epoch is 2.5"),
@@ -186,74 +183,27 @@ BAD_ROWS = [
 def test_every_epoch_stands_once_and_its_metrics_are_numbers(
     rows: list[dict[str, Any]], reason: str, make_run: MakeRun
 ) -> None:
-    assert exclusion(make_run(history=rows), TERMS, None, NOWHERE) == reason
+    assert exclusion(make_run(history=rows), TERMS, None) == reason
 
 
 def test_the_objective_is_finite_where_its_rule_reads_it(make_run: MakeRun) -> None:
     run = make_run(history=[{**ROWS[0], "val/miou": math.nan}, *ROWS[1:]])
     best = replace(TERMS, objective={**OBJECTIVE, "at": "best"})
-    assert exclusion(run, TERMS, None, NOWHERE) == ""
-    assert exclusion(run, best, None, NOWHERE) == "objective val/miou is nan at epoch 1"
-    assert objective_rows([ROWS[2], ROWS[0], ROWS[1]], TERMS) == [ROWS[2]]
-    assert objective_rows([ROWS[2], ROWS[0], ROWS[1]], best) == ROWS
+    assert exclusion(run, TERMS, None) == ""
+    assert exclusion(run, best, None) == "objective val/miou is nan at epoch 1"
+    shuffled = History.from_rows([ROWS[2], ROWS[0], ROWS[1]])
+    assert objective_rows(shuffled, TERMS) == [0]
+    assert objective_rows(shuffled, best) == [1, 2, 0]
 
 
-def test_the_last_row_is_that_of_the_last_epoch() -> None:
-    assert last_row([ROWS[2], ROWS[0]]) == ROWS[2]
-    assert last_row([]) == {}
+def test_the_last_value_is_that_of_the_last_epoch() -> None:
+    assert last_value(History.from_rows([ROWS[2], ROWS[0]]), "val/miou") == ROWS[2]["val/miou"]
+    assert math.isnan(last_value(History.from_rows([]), "val/miou"))
+    assert math.isnan(last_value(History.from_rows([{"epoch": 1, "a": None}]), "a"))
+    assert math.isnan(last_value(History.from_rows([{"epoch": 1}]), "a"))
 
 
-def test_what_was_not_measured_is_nan() -> None:
-    assert metric_value({"a": 1}, "a") == 1.0
-    assert math.isnan(metric_value({"a": None}, "a"))
-    assert math.isnan(metric_value({}, "a"))
-
-
-# The trial's own metrics ----------------------------------------------------------------------------------------------
-
-
-def lines(rows: list[dict[str, Any]]) -> str:
-    return "".join(json.dumps(row) + "\n" for row in rows)
-
-
-OWN = [
-    (lines(ROWS), ""),
-    (lines([ROWS[0], {**ROWS[1], "val/loss": 0.4}, ROWS[2]]), "differs from its metrics.jsonl at epoch 2"),
-    (lines([*ROWS[:2], {**ROWS[2], "val/dice": 0.4}]), "differs from its metrics.jsonl at epoch 3"),
-    (lines([*ROWS[:2], {"epoch": 3, "val/miou": ROWS[2]["val/miou"]}]), "differs from its metrics.jsonl at epoch 3"),
-    (lines(ROWS[:2]), "differs from its metrics.jsonl at epoch 3"),
-    (lines([*ROWS, {"epoch": 4}]), "differs from its metrics.jsonl at epoch 4"),
-    (lines([*ROWS, {"epoch": "5"}]), "differs from its metrics.jsonl at epoch 0"),
-    # An epoch that was interrupted and redone has the same metrics, but took another time.
-    (lines([*ROWS[:2], {**ROWS[2], "time/total_s": 99.0, "time/epoch_s": 9.0}]), ""),
-    # A killed writer leaves part of a line, which is no row; not even where it could be read.
-    (lines(ROWS) + '{"epoch": 4, "val', ""),
-    (lines(ROWS) + '{"epoch": 4}', ""),
-    (lines(ROWS).removesuffix("\n"), "differs from its metrics.jsonl at epoch 3"),
-]
-
-
-@pytest.mark.parametrize(("own", "reason"), OWN)
-def test_wandb_must_equal_the_trials_own_metrics(own: str, reason: str, make_run: MakeRun, tmp_path: Path) -> None:
-    assert exclusion(make_run(history=ROWS), TERMS, None, write_own_metrics(tmp_path, own)) == reason
-
-
-def test_nan_in_both_is_equal(make_run: MakeRun, tmp_path: Path) -> None:
-    rows = [{**ROWS[0], "val/loss": math.nan}, *ROWS[1:]]
-    study_dir = write_own_metrics(tmp_path, lines(rows))
-    assert exclusion(make_run(history=rows), TERMS, None, study_dir) == ""
-    assert exclusion(make_run(history=ROWS), TERMS, None, study_dir) == "differs from its metrics.jsonl at epoch 1"
-
-
-@pytest.mark.parametrize("line", ['{"epoch": 4, "val\n', "[4]\n", "{}\n", "[" * 100_000 + "\n"])
-def test_unreadable_own_metrics_are_named(line: str, make_run: MakeRun, tmp_path: Path) -> None:
-    study_dir = write_own_metrics(tmp_path, lines(ROWS) + line)
-    reason = exclusion(make_run(history=ROWS), TERMS, None, study_dir)
-    assert reason.startswith("its metrics.jsonl cannot be read (")
-
-
-def write_own_metrics(study_dir: Path, text: str) -> Path:
-    folder = study_dir / "trials" / TRIAL
-    folder.mkdir(parents=True)
-    (folder / "metrics.jsonl").write_text(text)
-    return study_dir
+def test_what_differs_from_its_trial_is_left_out_with_the_difference(make_run: MakeRun) -> None:
+    said = "W&B has other values at epoch 2"
+    assert exclusion(make_run(), TERMS, None, said) == f"differs from its trial: {said}"
+    assert exclusion(make_run(exit_code=3), TERMS, None, said) == "ended with exit code 3"

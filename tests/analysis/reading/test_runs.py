@@ -148,6 +148,9 @@ def test_real_runs_are_left_out_with_their_reasons(add_run: AddRun, make_rows: M
 
     study = load_study(study_dir)
     assert study.trials["trial_id"].tolist() == [IDS[0], IDS[1]]
+    assert study.gaps == [
+        f"trial 0000000000c8: W&B has other values at epochs 1, 2 and 1 more; `canopoint sync {study_dir}` closes it"
+    ]
     reasons = dict(study.excluded)
     assert reasons.pop("demo-0000000000c2").startswith(
         "no exit record: it is still running or was interrupted; torn at byte"
@@ -159,7 +162,7 @@ def test_real_runs_are_left_out_with_their_reasons(add_run: AddRun, make_rows: M
         ("demo-0000000000c5", "objective val/miou is nan at epoch 3"),
         ("demo-0000000000c6", "epoch 3 is missing"),
         ("demo-0000000000c7", "belongs to study 'elsewhere'"),
-        ("demo-0000000000c8", "differs from its metrics.jsonl at epoch 1"),
+        ("demo-0000000000c8", "differs from its trial: W&B has other values at epochs 1, 2 and 1 more"),
         ("demo-copy", f"of the same trial as run demo-{IDS[0]}"),
     ]
 

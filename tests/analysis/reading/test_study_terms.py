@@ -8,8 +8,11 @@ from typing import Any
 import pytest
 import yaml
 
-from analysis.reading.study_terms import Range, SearchTerms, StudyTerms, metric_read, read_terms
+from analysis.reading.study_terms import Range, SearchTerms, StudyTerms, metric_read, read_terms, terms_problem
 from analysis.reading.wandb_runs import WandbRun
+from study.effort import PUBLISHED
+from study.ledger import open_ledger
+from study.sections import Effort
 from study.spec import parse_study
 from trainable.config import InputError
 
@@ -85,6 +88,19 @@ def test_without_a_study_file_the_runs_say_whether_settings_were_searched(
     assert read_terms(study_dir, runs).search == SearchTerms(is_grid=False)
 
 
+def test_the_study_file_says_what_labelling_costs(study_dir: Path, two_runs: Callable[..., Any]) -> None:
+    write_study_file(study_dir, effort={"point_s": 2.0, "hourly_rate": 30.0, "currency": "EUR"})
+    wanted = Effort(point_s=2.0, hourly_rate=30.0, currency="EUR")
+    assert read_terms(study_dir, two_runs(effort={"point_s": 7.0})).effort == wanted
+
+
+def test_without_a_study_file_the_runs_say_what_labelling_costs(study_dir: Path, two_runs: Callable[..., Any]) -> None:
+    assert read_terms(study_dir, two_runs()).effort == PUBLISHED  # of runs that say nothing
+    assert read_terms(study_dir, two_runs(effort={"point_s": 2.0})).effort == Effort(point_s=2.0)
+    problem = terms_problem(two_runs(effort={"point_s": "2"})[1].config)
+    assert problem == "config.effort: must be as in a study file"
+
+
 def test_each_phase_reads_its_own_metric() -> None:
     assert metric_read("val/image_miou", "explore") == "val/image_miou"
     assert metric_read("val/image_miou", "confirm") == "test/image_miou"
@@ -141,5 +157,21 @@ def test_a_run_that_will_be_left_out_has_no_say(
 
 def test_runs_of_several_other_studies_are_refused(study_dir: Path, two_runs: Callable[..., Any]) -> None:
     assert read_terms(study_dir, two_runs(study="other")).study == "demo"  # the folder's name decides
-    with pytest.raises(InputError, match="holds runs of the studies demo, other, none of them named like the folder"):
+    with pytest.raises(InputError, match="holds runs of the studies demo, other, none of them named like it"):
         read_terms(study_dir.parent, two_runs(study="other"))
+
+
+def test_the_ledger_says_which_seeds_came_together_after_a_look(study_dir: Path, two_runs: Callable[..., Any]) -> None:
+    write_study_file(study_dir, confirm={"seeds": [100, 101]})
+    level = {"points_per_image": 10}
+    with open_ledger(study_dir) as ledger:
+        for seeds, levels in (([102, 103], [level, {"points_per_image": 50}]), ([104], [level])):
+            ledger.append(
+                *({"event": "extended", "phase": "confirm", "level": each, "seeds": seeds} for each in levels)
+            )
+        ledger.append({"event": "extended", "seeds": "damaged"})
+    planned, extended = two_runs(), two_runs(seed=104)
+    assert read_terms(study_dir, planned).search.extensions == []  # no run has a further seed: nothing to read
+    assert read_terms(study_dir, extended).search.extensions == [[102, 103], [104]]
+    write_study_file(study_dir)
+    assert read_terms(study_dir, extended).search.extensions == []  # without confirmation, nothing can be extended

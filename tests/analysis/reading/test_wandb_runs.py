@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import random
 import shutil
 import subprocess
 import zlib
@@ -15,7 +16,9 @@ from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined]
 from wandb.util import get_core_path
 
 from analysis.reading.run_files import BLOCK_SIZE, HEADER
-from analysis.reading.wandb_runs import WandbRun, read_run, read_runs
+from analysis.reading.run_folder import read_runs
+from analysis.reading.run_records import read_run
+from analysis.reading.wandb_runs import WandbRun
 from trainable.config import InputError
 
 TORN_AT = (0, 5, 7, 10, 300, 40_000, 65_536, 130_000, -20, -1)
@@ -40,7 +43,7 @@ RUNS: dict[str, dict[str, Any]] = {
         "alter": plain_change,
     },
     "demo-nan": {
-        "rows": [{"epoch": 1, "loss": math.nan, "up": math.inf, "down": -math.inf, "list": [1, math.nan]}],
+        "rows": [{"epoch": 1, "loss": math.nan, "up": math.inf, "down": -math.inf, "list": [1, 0.5]}],
         "config": {"nan": math.nan},
         "exit_code": 3,
     },
@@ -75,30 +78,40 @@ def spelled(value: Any) -> Any:
 
 
 def oracle_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of the oracle; of values that are no numbers, as much as a history keeps."""
     records = map(json.loads, inspect(path).splitlines())
-    return [spelled(record["history"]["item"]) for record in records if record["type"] == "history"]
+    rows = [spelled(record["history"]["item"]) for record in records if record["type"] == "history"]
+    return [{name: _kept(value) for name, value in row.items()} for row in rows]
+
+
+def _kept(value: Any) -> Any:
+    return value if isinstance(value, int | float) or value in ("NaN", "Infinity", "-Infinity") else repr(value)[:80]
+
+
+def rows_of(run: WandbRun) -> list[dict[str, Any]]:
+    return [spelled(row) for row in run.history.rows()]
 
 
 @pytest.mark.parametrize("run_id", RUNS)
 def test_reads_what_the_public_reader_reads(run_id: str, files: dict[str, Path]) -> None:
     run, oracle = read_run(files[run_id]), json.loads(inspect(files[run_id], "--summary"))
-    assert [spelled(row) for row in run.history] == oracle_rows(files[run_id])
+    assert rows_of(run) == oracle_rows(files[run_id])
     assert run.config == oracle["config"]
     assert spelled(run.summary) == spelled(oracle["summary"])
     assert (run.run_id, run.name, run.exit_code) == (run_id, oracle["name"], oracle["exit_code"])
     assert run.group == "demo"
-    assert run.problems == (() if run.history else ("no rows",))
+    assert run.problems == (() if run.history.num_rows else ("no rows",))
 
 
 def test_values_survive_as_they_were_logged(files: dict[str, Path]) -> None:
     plain, nan = read_run(files["demo-plain"]), read_run(files["demo-nan"])
-    assert plain.history[2] == {"epoch": 3, "val/miou": 0.1 * 3, "a.b.c": 3, "val/x.y": 1e-7}
+    assert plain.history.rows()[2] == {"epoch": 3, "val/miou": 0.1 * 3, "a.b.c": 3, "val/x.y": 1e-7}
     assert plain.config["nested"] == {"a.b": 1e-4, "nothing": None, "list": [1, 2.5], "b": 2}  # merged, not replaced
     assert plain.config["text"] == "ü \u2028 {["
     assert plain.summary["replaced"] == {"b": 2}
     assert "gone" not in plain.summary
-    assert math.isnan(nan.history[0]["loss"])
-    assert nan.history[0]["down"] == -math.inf
+    assert math.isnan(nan.history.rows()[0]["loss"])
+    assert nan.history.rows()[0]["down"] == -math.inf
     assert nan.config == {"nan": None}  # as W&B stores it
     assert nan.exit_code == 3
 
@@ -110,8 +123,8 @@ def test_a_torn_file_gives_the_rows_before_the_tear(files: dict[str, Path], tmp_
     for path, position in zip(torn, TORN_AT, strict=True):
         path.write_bytes(whole[:position])
     runs = [read_run(path) for path in torn]
-    assert [run.history for run in runs] == [oracle_rows(path) for path in torn]
-    assert {len(run.history) for run in runs} == {0, 1, 3}
+    assert [rows_of(run) for run in runs] == [oracle_rows(path) for path in torn]
+    assert {run.history.num_rows for run in runs} == {0, 1, 3}
     assert all(run.exit_code is None and "no exit record" in run.problems for run in runs)
     tears = [[problem for problem in run.problems if problem.startswith("torn")] for run in runs]
     assert [len(found) for found in tears] == [1, 1, 0, 1, 1, 1, 1, 1, 1, 1]  # 7: behind the header there is no record
@@ -126,8 +139,68 @@ def test_a_damaged_byte_costs_the_rows_that_it_costs_the_public_reader(
     path = tmp_path / "run-damaged.wandb"
     path.write_bytes(content)
     run = read_run(path)
-    assert run.history == oracle_rows(path)
+    assert rows_of(run) == oracle_rows(path)
     assert any(problem.startswith("damaged at byte") for problem in run.problems)
+
+
+@pytest.fixture(scope="module")
+def long_run(write_run: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run file of more than ten blocks, as training writes them: a row and a summary an epoch, few of them plain."""
+    rows = [
+        {"epoch": n, "val/miou": 1 / n, "val/loss": math.nan if n % 50 == 0 else n / 7, "note": "x" * (n % 90)}
+        | {f"val/metric_{i}": (n * i) ** 0.5 for i in range(15)}
+        for n in range(1, 251)
+    ]
+    path = write_run(
+        tmp_path_factory.mktemp("long"), "demo-long", rows, config={"seed": 1}, summary={"state": "completed"}
+    )
+    assert path.stat().st_size > 10 * BLOCK_SIZE
+    return path
+
+
+def agrees_with_the_public_reader(path: Path, *, on_the_rest: bool) -> bool:
+    """Same rows; config, summary and end too where asked, as that takes the public reader a second call."""
+    run = read_run(path)
+    assert rows_of(run) == oracle_rows(path)
+    if on_the_rest:
+        oracle = json.loads(inspect(path, "--summary"))
+        assert (run.config, spelled(run.summary)) == (oracle.get("config", {}), spelled(oracle.get("summary", {})))
+        assert run.exit_code == oracle.get("exit_code")
+    return True
+
+
+@pytest.mark.slow
+def test_torn_at_sixty_places_it_reads_what_the_public_reader_reads(long_run: Path, tmp_path: Path) -> None:
+    content, choose = long_run.read_bytes(), random.Random(60)
+    places = [choose.randrange(len(HEADER), len(content)) for _ in range(60)]
+    num_rows = []
+    for number, place in enumerate(places):
+        path = tmp_path / f"run-{number}.wandb"
+        path.write_bytes(content[:place])
+        assert agrees_with_the_public_reader(path, on_the_rest=number % 4 == 0)
+        num_rows.append(read_run(path).history.num_rows)
+    assert len(set(num_rows)) > 50
+    assert sorted(num_rows) == [rows for _, rows in sorted(zip(places, num_rows, strict=True))]
+
+
+@pytest.mark.slow
+def test_with_sixty_flipped_bits_it_reads_what_the_public_reader_reads(long_run: Path, tmp_path: Path) -> None:
+    content, choose = long_run.read_bytes(), random.Random(61)
+    num_rows = []
+    for number in range(60):
+        damaged = bytearray(content)
+        damaged[choose.randrange(len(HEADER), len(content))] ^= 1 << choose.randrange(8)
+        path = tmp_path / f"run-{number}.wandb"
+        path.write_bytes(damaged)
+        assert agrees_with_the_public_reader(path, on_the_rest=number % 4 == 0)
+        num_rows.append(read_run(path).history.num_rows)
+    whole = bytearray(content)
+    for place in [choose.randrange(len(HEADER), len(content)) for _ in range(60)]:
+        whole[place] ^= 1 << choose.randrange(8)
+    path = tmp_path / "run-all.wandb"
+    path.write_bytes(whole)
+    assert agrees_with_the_public_reader(path, on_the_rest=True)
+    assert read_run(path).history.num_rows < min(num_rows) < 250
 
 
 def test_a_run_that_is_still_going_on_has_no_exit_code(write_run: Callable[..., Path], tmp_path: Path) -> None:
@@ -170,7 +243,7 @@ def history_record(*items: tuple[list[str], str]) -> bytes:
 def test_hostile_values_are_left_out_and_named(value: str, tmp_path: Path) -> None:
     record = history_record((["epoch"], "1"), (["bad"], value[:30_000]))
     run = read_run(write_records(tmp_path, record))
-    assert run.history == [{"epoch": 1}]
+    assert run.history.rows() == [{"epoch": 1}]
     assert run.problems == ("an unreadable value of 'bad', left out", "no exit record")
 
 
@@ -178,7 +251,7 @@ def test_hostile_records_are_left_out_and_named(tmp_path: Path) -> None:
     deep_key = history_record((["epoch"], "2"), (["k"] * 1000, "1"))
     run = read_run(write_records(tmp_path, *[b"\xff\xff"] * 50, deep_key))
     assert run.run_id == "hand"  # from the file's name, for want of a record
-    assert run.history == [{"epoch": 2}]
+    assert run.history.rows() == [{"epoch": 2}]
     assert run.problems == (
         "a record that is no W&B record, left out",
         "an unreadable value of 'k', left out",
@@ -190,7 +263,7 @@ def test_hostile_records_are_left_out_and_named(tmp_path: Path) -> None:
 
 
 def epochs_and_values(run: WandbRun) -> list[tuple[int, float]]:
-    return [(row["epoch"], row["v"]) for row in run.history]
+    return [(row["epoch"], row["v"]) for row in run.history.rows()]
 
 
 def test_a_run_in_several_folders_is_merged_and_the_later_file_wins(
@@ -227,7 +300,7 @@ def test_files_of_online_runs_count_too_and_the_later_time_wins(tmp_path: Path) 
         write_records(tmp_path / folder, record, name="run-x.wandb")
     (tmp_path / "latest-run").symlink_to("run-20260101_120000-x")  # W&B's own link to the run before
     (run,) = read_runs(tmp_path)
-    assert run.history == [{"epoch": 1, "v": 1}]
+    assert run.history.rows() == [{"epoch": 1, "v": 1}]
     assert [problem for problem in run.problems if problem.startswith("merged")] == [
         "merged from run-20260101_120000-x and run-20260101_130000-x",
         "merged from run-20260101_130000-x and offline-run-20260102_120000-x",
