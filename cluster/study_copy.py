@@ -1,7 +1,7 @@
 """The local copy of a study that lives in an object store: pulled, and pushed where it has changed.
 
 The store is the truth. Trials are pushed by the workers that train them (`trial_copy.py`) and only pulled here; all
-else is the driver's. Checkpoints stay where they are, and what an analysis keeps for the next one (`analysis/.cache`) here.
+else is the driver's. Checkpoints stay where they are, and what an analysis keeps for the next one here.
 """
 
 import contextlib

@@ -2,10 +2,12 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from analysis.reading.history import EPOCH
 from analysis.reading.wandb_runs import WandbRun
@@ -27,11 +29,22 @@ class EpochTable:
 
     def some(self, metrics: Sequence[str], run_ids: Collection[str] | None) -> pd.DataFrame:
         """`StudyRuns.curves`."""
-        runs = [run for run in self.runs if run_ids is None or run.run_id in run_ids]
-        there = [name for name in metrics if any(name in run.history.columns for run in runs)]
-        ids = np.array([run.run_id for run in runs], dtype=object)
-        repeated = np.repeat(ids, [run.history.num_rows for run in runs])
-        return pd.DataFrame({"run_id": pd.Series(repeated, dtype=object), **_columns(runs, [EPOCH, *there])})
+        if run_ids is not None:
+            runs = [run for run in self.runs if run.run_id in run_ids]
+            return EpochTable(runs, []).some(metrics, None)
+        there = [name for name in metrics if any(name in run.history.columns for run in self.runs)]
+        return pd.DataFrame({"run_id": self._run_ids, EPOCH: self._epochs, **_columns(self.runs, there)})
+
+    @cached_property
+    def _run_ids(self) -> "pd.Series[Any]":
+        """(num_rows,) kept, as is the next: several questions are asked of the same million rows."""
+        ids = np.array([run.run_id for run in self.runs], dtype=object)
+        return pd.Series(np.repeat(ids, [run.history.num_rows for run in self.runs]), dtype=object)
+
+    @cached_property
+    def _epochs(self) -> NDArray[np.int64]:
+        epochs: NDArray[np.int64] = _columns(self.runs, [EPOCH])[EPOCH]
+        return epochs
 
 
 def _columns(runs: Sequence[WandbRun], names: Sequence[str]) -> dict[str, Any]:

@@ -55,12 +55,12 @@ def _find_files(folder: Path) -> dict[str, str]:
     links.pop("latest-run", None)  # W&B's own link to one of the others
     states = {}
     for name in sorted(links, key=_time_order):
-        for file in _run_files(folder / name):
-            path = folder / name / file
-            status = path.lstat()
+        inner = f"{folder}/{name}"  # text: ten thousand paths of pathlib cost a fifth of a second
+        for file in _run_files(inner, name):
+            status = os.lstat(f"{inner}/{file}")
             if links[name] or not stat.S_ISREG(status.st_mode):
-                _check_inside(path, folder)
-                status = path.stat()
+                _check_inside(folder / name / file, folder)
+                status = os.stat(f"{inner}/{file}")
             states[_key(name, file)] = f"{status.st_size} {status.st_mtime_ns}"
     return states
 
@@ -72,12 +72,12 @@ def _key(folder: str, file: str) -> str:
     return key
 
 
-def _run_files(folder: Path) -> list[str]:
+def _run_files(folder: str, name: str) -> list[str]:
     """The run files of one run's folder. W&B's has one, whose name is known; to list 10,000 folders takes a second."""
-    usual = f"run-{folder.name.removeprefix('offline-').removeprefix('run-').partition('-')[2]}.wandb"
-    if os.path.lexists(folder / usual):
+    usual = f"run-{name.removeprefix('offline-').removeprefix('run-').partition('-')[2]}.wandb"
+    if os.path.lexists(f"{folder}/{usual}"):
         return [usual]
-    names = os.listdir(folder) if folder.is_dir() else []
+    names = os.listdir(folder) if os.path.isdir(folder) else []
     return sorted(name for name in names if name.startswith("run-") and name.endswith(".wandb"))
 
 

@@ -4,8 +4,10 @@ A run enters the table where it is complete (`completeness.py`) and no run befor
 A trial of the plan without a run is listed as excluded too. Runs that were stopped early or diverged are kept apart.
 """
 
+import gc
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -108,10 +110,23 @@ def load_study(source: Source | Path) -> StudyRuns:
             another data fingerprint or trainer version, or no value of a parameter.
     """
     source = Source(source, source) if isinstance(source, Path) else source
+    with _no_garbage_collection():
+        try:
+            return _load(source)
+        except DamagedCacheError:  # it is named and set aside
+            return _load(source)
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """Ten thousand runs are millions of objects that stay: to look through them again and again takes a quarter."""
+    was_enabled = gc.isenabled()
+    gc.disable()
     try:
-        return _load(source)
-    except DamagedCacheError:  # it is named and set aside
-        return _load(source)
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _load(source: Source) -> StudyRuns:

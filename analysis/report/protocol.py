@@ -14,11 +14,11 @@ from analysis.wording import level_text, listed, settings_text, words
 Rows = list[tuple[str, str]]
 
 PAIRED = (
-    "A seed is a block: the same draw of points, the same starting weights and the same image order in every cell, so"
-    " that differences are paired by seed; two levels are compared on the seeds that both have. Intervals are"
-    " Student's t, nominally 95 %; those of differences hold for all pairs of levels of a factor together (Bonferroni),"
-    " and of confirmed levels over all looks at the data together. A run that was stopped early or diverged is compared with nothing, and its setting cannot be"
-    " chosen."
+    "A seed is a block: the same draw of points, the same starting weights and the same image order in every cell,"
+    " so that differences are paired by seed; two levels are compared on the seeds that both have. Intervals are"
+    " Student's t, nominally 95 %; those of differences hold for all pairs of levels of a factor together"
+    " (Bonferroni), and of confirmed levels over all looks at the data together. A run that was stopped early or"
+    " diverged is compared with nothing, and its setting cannot be chosen."
 )
 EXPLORED = (
     "Each level of a scientific factor, such as the point count, is read at its own other settings of the best mean"
@@ -40,9 +40,9 @@ CONFIRMED = (
 )
 LOOKS = (
     "Seeds differ between levels, or are more than were planned. Where they are added until a level is no longer"
-    " undecided, every look can be wrong anew. So the 5 % that all verdicts together may be wrong are spent over looks:"
-    " 4 % at the first, .5, .25, .125 % and so on at those that follow, by each pair of levels for itself; intervals are"
-    " wider accordingly."
+    " undecided, every look can be wrong anew. So the 5 % that all verdicts together may be wrong are spent over"
+    " looks: 4 % at the first, .5, .25, .125 % and so on at those that follow, by each pair of levels for itself;"
+    " intervals are wider accordingly."
 )
 
 
