@@ -47,11 +47,15 @@ def panels_folder(study_dir: Path) -> Path:
 def lacks_panels(study_dir: Path, trial_id: str) -> bool:
     """Whether a finished trial is at hand whose panels are not drawn, or no longer sound.
 
-    Raises:
-        InputError: the trial's counts are not as they were written.
+    So it is where its counts are damaged: `panels.draw_panels` says so then.
     """
     trial = study_dir / "trials" / trial_id
-    return read_result(trial) is not None and not drawn_panels(study_dir, read_evaluated(trial))
+    if read_result(trial) is None:
+        return False
+    try:
+        return not drawn_panels(study_dir, read_evaluated(trial))
+    except InputError:
+        return True
 
 
 def read_evaluated(trial: Path, num_scenes: int = NUM_SCENES) -> Evaluated:
