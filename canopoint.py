@@ -9,6 +9,7 @@ import errno
 import json
 import logging
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -179,7 +180,9 @@ def analyze(arguments: argparse.Namespace) -> int:
 
 
 def report(arguments: argparse.Namespace) -> int:
-    """The same with pictures of the best and the worst scenes; and, if asked, shown in W&B beside the runs."""
+    """Do what analyze does, with pictures of the best and the worst scenes; show it in W&B, if asked."""
+    if arguments.to_wandb and not re.fullmatch(r"[^/]+/[^/]+", arguments.to_wandb):
+        raise InputError(f"--to-wandb {arguments.to_wandb}: must be ENTITY/PROJECT, as in me/canopoint")
     with _source(arguments) as source:
         analysis = _show_findings(source, as_json=False, draw=_draw_panels)
         if arguments.to_wandb:
@@ -211,15 +214,19 @@ def export(arguments: argparse.Namespace) -> int:
     from analysis.reading.runs import load_study
     from trainable.exported import ModelExport, export_models
 
-    folder = arguments.study
+    if is_url(arguments.study):
+        raise InputError(f"{arguments.study}: export takes a folder; copy the study here, its checkpoints too")
+    folder = Path(arguments.study)
     runs = load_study(folder)
     findings = find(runs)
     out = arguments.out or folder / "analysis" / "export"
-    bundles = plan_bundles(folder, runs, findings)
+    bundles = plan_bundles(folder, runs, findings, onnx=arguments.onnx)
     models = [
         ModelExport(folder / "trials" / each.trial_id, out / each.name, each.texts, each.header) for each in bundles
     ]
     export_models(models, onnx=arguments.onnx, say=_say)
+    (recommended,) = (each.name for each in bundles if each.is_recommended)
+    _say(f"recommended: {shown(out / recommended)}")
     if zoomed := export_zoomed(folder, out, runs, findings):
         _say(f"{shown(zoomed)}: the question again, around the best of this study")
     return COMPLETE
@@ -273,16 +280,16 @@ def _show_findings(place: "Source | Path", *, as_json: bool, draw: "Draw | None"
     return analysis
 
 
-def _draw_panels(runs: "StudyRuns", findings: "Findings") -> None:
-    """Pictures of the recommended model's scenes, where the study's trials are at hand."""
+def _draw_panels(runs: "StudyRuns", findings: "Findings", out: Path) -> None:
+    """Pictures of the recommended model's scenes beside the other results, where the study's trials are at hand."""
     from trainable.panel_files import lacks_panels
 
     trial_id = findings.recommended.trial_ids[0]
-    if runs.study_dir and lacks_panels(runs.study_dir, trial_id):
+    if runs.study_dir and lacks_panels(runs.study_dir, trial_id, out):
         from trainable.panels import draw_panels  # torch: seconds, which only new pictures are worth
 
         data = from_mapping(DataConfig, runs.data_config, "data_config")
-        draw_panels(runs.study_dir, trial_id, data, runs.study_dir.parent / ".cache", _say)
+        draw_panels(runs.study_dir, trial_id, data, runs.study_dir.parent / ".cache", _say, out=out)
 
 
 def train(arguments: argparse.Namespace) -> int:
@@ -368,7 +375,7 @@ def _parser() -> argparse.ArgumentParser:
     for function in (analyze, report, power):
         _add_source_options(command(function), function)
     added = command(export)
-    added.add_argument("study", type=Path, help="the study's folder, as in studies/demo")
+    added.add_argument("study", help="the study's folder, as in studies/demo")
     added.add_argument("--onnx", action="store_true", help="ONNX files too (pip install 'canopoint[onnx]')")
     added.add_argument("--out", type=Path, help="folder of the exports (STUDY/analysis/export)")
     command(sync).add_argument("study", help=STUDY_HELP)
@@ -386,7 +393,9 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("--group", default="scene", help="column of meta_data.csv that names the scene (scene)")
     added.add_argument("--image-size", type=int, default=256, help="side that a study resizes images to (256)")
     added = command(predict)
-    added.add_argument("trained", type=Path, help="a trained run's folder, as in studies/demo/trials/ID")
+    added.add_argument(
+        "trained", type=Path, help="a trained run's folder, as in studies/demo/trials/ID, or an exported"
+    )
     added.add_argument("images", type=Path, nargs="+", help="image files of any size")
     added.add_argument("--out", type=Path, default=Path("predicted"), help="folder for the masks")
     added.add_argument("--overlap", type=int, default=None, help="pixels that tiles share (a quarter of a tile)")

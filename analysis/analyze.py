@@ -11,9 +11,11 @@ from analysis.reading.runs import StudyRuns, load_study
 from analysis.reading.source import Source, find_source
 from analysis.report.write import write_report
 from analysis.wording import findings_text
+from trainable.atomic import check_parent
 
-Draw = Callable[[StudyRuns, Findings], None]
-"""Draws the prediction panels that the report shows; not our business, as it needs the network."""
+Draw = Callable[[StudyRuns, Findings, Path], None]
+"""Draws the prediction panels that the report shows, into the folder of the results; not our business, as it needs the
+network."""
 
 
 @dataclass(frozen=True)
@@ -47,13 +49,14 @@ def analyze_study(place: Source | Path, draw: Draw | None = None) -> Analysis:
         draw: called once the findings are known and before the report is written.
 
     Raises:
-        InputError: there is no complete run, or the runs do not go together.
+        InputError: there is no complete run, the runs do not go together, or the results cannot be written.
     """
     source = place if isinstance(place, Source) else find_source(place)
+    check_parent(source.out / "analysis", "--out")
     runs = load_study(source)
     findings = find(runs)
     if draw:
-        draw(runs, findings)
+        draw(runs, findings, source.out)
     written = write_report(source.out, runs, findings)
     return Analysis(
         runs=runs,

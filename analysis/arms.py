@@ -10,9 +10,11 @@ Confirmation runs the setting again on fresh seeds, which did not choose it, and
 nothing was chosen: intervals then miss as often as they claim.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from analysis.family import paired_family
 from analysis.findings import SCIENTIFIC, Arm, CellFinding
@@ -69,14 +71,29 @@ def confirmed_arms(runs: StudyRuns, exploration: Exploration, confirmation: Conf
 def confirmed_cells(runs: StudyRuns, confirmation: Confirmation, arms: list[Arm]) -> list[CellFinding]:
     """Every confirmed cell with its difference to the arm of its level, simultaneous over all pairs of that level."""
     grid, cells = confirmation.test, []
-    additions = additions_of(grid.seeds, runs.search.confirm_seeds, runs.search.extensions)
+    looks = additions(runs, grid.seeds, grid.values)
     chosen = [arm.parameters for arm in arms]
     for rows in grid.by_level(runs.parameters).values():
         found = [grid.finding(row) for row in rows]
-        family = paired_family(grid.values[rows], additions=additions)
+        family = paired_family(grid.values[rows], additions=looks)
         (arm,) = [i for i, cell in enumerate(found) if cell.parameters in chosen] or [-1]
         cells += [replace(cell, difference=family.get((i, arm))) for i, cell in enumerate(found)]
     return cells
+
+
+def additions(runs: StudyRuns, seeds: Sequence[int], values: NDArray[np.float64]) -> list[list[int]]:
+    """Columns of each addition to the seeds of confirmation, every one a further look at the data (`looks.py`).
+
+    Where nothing says which seeds were planned, those that every row has were.
+
+    Args:
+        runs: the study's.
+        seeds: of the columns.
+        values: (num_rows, num_seeds) what is compared; NaN where a run is missing.
+    """
+    in_all = ~np.isnan(values.sum(axis=0))
+    planned = runs.search.confirm_seeds or [seed for seed, is_there in zip(seeds, in_all, strict=True) if is_there]
+    return additions_of(seeds, planned, runs.search.extensions)
 
 
 def _confirmed_rows(runs: StudyRuns, explored: dict[Cell, Estimate], grid: Grid) -> list[int]:

@@ -5,11 +5,12 @@ from collections.abc import Iterator
 import numpy as np
 
 from analysis.curves import read_curves
-from analysis.findings import SCIENTIFIC, Arm, Caveat, FactorFinding, Findings
+from analysis.findings import SCIENTIFIC, Arm, Caveat, FactorFinding, Findings, LevelFinding
 from analysis.grid import level_order
 from analysis.reading.completeness import DIVERGED
 from analysis.reading.runs import StudyRuns
 from analysis.reading.study_terms import Range, is_number
+from analysis.statistics import ROUNDING, number_text
 from analysis.topics.readings import RATE
 from analysis.wording import counted, first_of, level_text, listed, settings_text, words
 from trainable.config import DENSE
@@ -30,12 +31,13 @@ def find_caveats(runs: StudyRuns, findings: Findings) -> Iterator[Caveat]:
     yield from _diverged(runs)
     yield from _interactions(findings)
     yield from _gaps(runs)
+    yield from _looks(runs)
     yield from _scope(runs, findings)
 
 
 def _edge(factor: FactorFinding, recommended: Arm) -> Iterator[Caveat]:
     """The best or chosen level at an end of the range, where a better one may lie beyond."""
-    numbers = [level.level for level in factor.levels if isinstance(level.level, int | float)]
+    numbers = [level.level for level in factor.levels if is_number(level.level)]
     if len(numbers) < 2 or len(numbers) + (factor.levels[-1].level == DENSE) < len(factor.levels):
         return
     name, chosen = words(factor.name), recommended.parameters[factor.name]
@@ -72,6 +74,21 @@ def _no_spread(findings: Findings) -> Iterator[Caveat]:
     readings = findings.recommended.readings
     if len(readings) > 1 and len(set(readings)) == 1:
         yield Caveat("no_spread", "All seeds gave the very same value: an interval without width is no certainty.")
+    same = [words(factor.name) for factor in findings.scientific if any(map(_is_same_at_all_seeds, factor.levels))]
+    if same:
+        yield Caveat(
+            "no_spread",
+            f"Differences in {listed(same)} are the very same at every seed: nothing is known of their noise, and"
+            f" their verdicts are no certainty.",
+        )
+
+
+def _is_same_at_all_seeds(level: LevelFinding) -> bool:
+    """Whether its difference to the best has an interval that has no width but for rounding."""
+    apart = level.difference
+    if apart is None or apart.low is None or apart.high is None:
+        return False
+    return apart.high - apart.low <= ROUNDING * max(map(abs, level.readings))
 
 
 def _still_improving(runs: StudyRuns, findings: Findings) -> Iterator[Caveat]:
@@ -80,7 +97,8 @@ def _still_improving(runs: StudyRuns, findings: Findings) -> Iterator[Caveat]:
     gain = sign * float(np.mean(curves.last_steps)) if curves and curves.last_steps.size else 0.0
     if gain > runs.objective["margin"]:
         yield Caveat(
-            "rising", f"Still improving: {metric} by {gain:.3f} in the last epoch; train longer before relying on it."
+            "rising",
+            f"Still improving: {metric} by {number_text(gain)} in the last epoch; train longer before relying on it.",
         )
 
 
@@ -120,6 +138,15 @@ def _gaps(runs: StudyRuns) -> Iterator[Caveat]:
         yield Caveat(
             "gaps", f"W&B: {counted(len(runs.gaps), 'trial')} {verb} from their own files; run `canopoint sync`."
         )
+
+
+def _looks(runs: StudyRuns) -> Iterator[Caveat]:
+    """Older runs do not say which of their seeds were added after a look at the others."""
+    if not runs.search.are_looks_known:
+        text = (
+            "Unknown looks: the runs do not say which seeds were planned; each beyond two counts as a look of its own."
+        )
+        yield Caveat("unknown_looks", text)
 
 
 def _scope(runs: StudyRuns, findings: Findings) -> Iterator[Caveat]:

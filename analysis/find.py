@@ -7,15 +7,18 @@ from dataclasses import replace
 
 from analysis.arms import Confirmation, confirm, confirmed_arms, confirmed_cells, explored_arms, unconfirmed_levels
 from analysis.caveats import find_caveats
-from analysis.findings import Arm, FactorFinding, Findings, FloorFinding
+from analysis.collapses import find_collapses
+from analysis.findings import NUISANCE, POINTS_SEED, Arm, FactorFinding, Findings, FloorFinding
 from analysis.grid import Exploration, explore
 from analysis.levels import nuisance_factors, scientific_factors
 from analysis.reading.runs import StudyRuns
 from analysis.reading.study_terms import CONFIRM, EXPLORE, metric_read
-from analysis.repeats import repeat_noise, single_run_caveats
+from analysis.repeats import knows_seeds, repeat_noise, single_run_caveats
 from analysis.shortfalls import find_shortfalls
 from analysis.statistics import against_floor, best_index
+from analysis.survivors import lost_seeds
 from analysis.topics.topics import find_topics
+from analysis.tried import too_many_tried
 from analysis.wording import floor_text, headline
 from trainable.config import InputError
 
@@ -33,23 +36,26 @@ def find(runs: StudyRuns, *, with_topics: bool = True) -> Findings:
     exploration, confirmation = explore(runs), confirm(runs)
     phase, arms = _arms(runs, exploration, confirmation)
     metric = metric_read(runs.objective["metric"], phase)
-    repeats = {EXPLORE: repeat_noise(exploration.explored), CONFIRM: repeat_noise(confirmation.test)}
+    grids, are_blocks = {EXPLORE: exploration.explored, CONFIRM: confirmation.test}, knows_seeds(runs)
+    repeats = {name: repeat_noise(grid, are_blocks=are_blocks) for name, grid in grids.items()}
     scientific = scientific_factors(runs, arms, phase, repeats[phase])
     recommended = _recommended_arm(runs, arms, scientific)
     factors = scientific + nuisance_factors(runs, exploration, recommended, repeats[EXPLORE])
     unsettled = [factor.name for factor in scientific or factors if factor.provisional]
-    provisional = bool(unsettled) or recommended.value.low is None
+    flattered = too_many_tried(runs, exploration, phase, scientific)
+    is_lucky = any(lost_seeds(runs, arms)) or runs.parameters.get(POINTS_SEED) == NUISANCE
+    provisional = bool(unsettled or flattered) or is_lucky or recommended.value.low is None
     findings = Findings(
         study=runs.study,
         objective=dict(runs.objective),
         phase=phase,
         metric=metric,
         seeds=sorted({seed for arm in arms for seed in arm.seeds}),
-        headline=headline(metric, phase, recommended, provisional, unsettled),
+        headline=headline(metric, phase, recommended, provisional, unsettled, flattered),
         provisional=provisional,
         recommended=recommended,
         factors=factors,
-        floors=_floors(runs, metric, recommended),
+        floors=find_floors(runs, metric, recommended),
         arms=arms,
         cells=[exploration.explored.finding(row) for row in range(len(exploration.explored.cells))],
         confirmed=confirmed_cells(runs, confirmation, arms),
@@ -61,6 +67,7 @@ def find(runs: StudyRuns, *, with_topics: bool = True) -> Findings:
     caveats = [
         *find_shortfalls(runs, findings, exploration, confirmation),
         *single_run_caveats(factors, repeats[phase]),
+        *find_collapses(findings),
         *find_caveats(runs, findings),
     ]
     return replace(findings, caveats=caveats)
@@ -80,14 +87,18 @@ def _arms(runs: StudyRuns, exploration: Exploration, confirmation: Confirmation)
 
 
 def _recommended_arm(runs: StudyRuns, arms: list[Arm], factors: list[FactorFinding]) -> Arm:
-    """The best mean among the arms at the recommended levels of all factors that compare; of all, where none is."""
+    """The best mean among the arms at the recommended levels of all factors that compare; of all, where none is.
+
+    Of several draws of points it is the first: the best of them would be the luckiest.
+    """
     wanted = {factor.name: factor.recommended_level for factor in factors}
     matching = [arm for arm in arms if arm.scientific.items() >= wanted.items()] or arms
+    matching = [arm for arm in matching if arm.scientific.get(POINTS_SEED) == matching[0].scientific.get(POINTS_SEED)]
     return matching[best_index([arm.value.value for arm in matching], runs.objective["mode"])]
 
 
-def _floors(runs: StudyRuns, metric: str, arm: Arm) -> list[FloorFinding]:
-    """The recommended arm against every floor that knows the metric that was read, and against the known results."""
+def find_floors(runs: StudyRuns, metric: str, arm: Arm) -> list[FloorFinding]:
+    """An arm against every floor that knows the metric that was read, and against the known results."""
     mode, known = runs.objective["mode"], runs.objective.get("references", {})
     floors = {name: float(scores[metric]) for name, scores in runs.data.get("floors", {}).items() if metric in scores}
     floors |= {name: float(value) for name, value in known.items()}

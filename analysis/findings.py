@@ -16,6 +16,14 @@ SCIENTIFIC, NUISANCE = "scientific", "nuisance"
 """Roles. A scientific factor is the question itself; a nuisance factor is tuned anew at each of its levels."""
 
 
+POINTS_SEED = "points_seed"
+"""The parameter that draws points anew: none of its levels is better than another but by luck."""
+
+
+SURELY_WORSE = ("not enough", "worse")
+"""Verdicts on levels that are out of the question: of amounts, and of names."""
+
+
 @dataclass(frozen=True)
 class CellFinding:
     """One cell at the seeds that it has.
@@ -46,8 +54,8 @@ class Arm:
     Attributes:
         scientific: the scientific levels.
         parameters: those and the nuisance setting; of the recommended arm, this is what is exported.
-        value: the cell's mean over seeds, by `Findings.metric`; of explored runs, a little flattered, as the same seeds
-            chose the setting.
+        value: the cell's mean over seeds, by the findings' metric; of explored runs, a little flattered, as the same
+            seeds chose the setting.
         seeds: (num_seeds,) ascending; those of the runs that are read.
         readings: (num_seeds,) the cell's values.
         trial_ids: (num_seeds,) the trials they were read from.
@@ -77,12 +85,14 @@ class LevelFinding:
         seeds: (num_seeds,) ascending.
         readings: (num_seeds,)
         difference: to the leading level, on the seeds that both have; None for that level.
-        verdict: best; enough, not enough or undecided; as good, worse or undecided where the factor is nuisance.
+        verdict: best; enough, not enough or undecided; as good, worse or undecided where the factor is nuisance, or its
+            levels are names.
         rivals: levels that may yet be better by more than the margin.
         run_ids: the runs behind it.
         text: all of it in words.
         seeds_needed: of an undecided level, how many further seeds would decide it; None where it is decided, or where
             the spread is not known.
+        withheld: what the level lost, so that it is read on survivors and called undecided at best; else empty.
     """
 
     level: Any
@@ -95,11 +105,12 @@ class LevelFinding:
     run_ids: list[str]
     text: str
     seeds_needed: int | None = None
+    withheld: str = ""
 
 
 @dataclass(frozen=True)
 class FactorFinding:
-    """All levels of one factor, by `metric`. `provisional`: no level but the best got a verdict: nothing is settled."""
+    """All levels of one factor, by its metric; provisional where no level but the best got a verdict."""
 
     name: str
     role: str
@@ -158,9 +169,11 @@ class Topic:
         name: stable, in snake_case.
         title: a heading.
         unit: of the estimates: `test/miou per doubling`.
-        population: what the intervals speak of: seeds, scenes, permutations; empty where there are none.
+        population: what the intervals speak of: seeds, scenes, permutations; empty where there are none. Where claims
+            have a value of that name, it is their n, else the estimate's number of seeds.
         text: the answer first, in one to three sentences.
-        columns: keys of every claim's `values` that a table shows -> the column's heading.
+        columns: keys of every claim's `values` that a table shows -> the column's heading; `subject` -> that of the
+            first column.
         claims: the rows.
     """
 
@@ -184,7 +197,7 @@ class Findings:
         cells: every explored cell, by the objective.
         confirmed: every confirmed cell, on the test split, also where the findings are still those of exploration.
         excluded: (run id, reason).
-        topics: what else the study shows (`analysis/topics`).
+        topics: what else the study shows.
     """
 
     study: str

@@ -127,7 +127,7 @@ def explore(runs: StudyRuns) -> Exploration:
     at their scientific level are candidates, each at its own seeds. What is chosen is read at all seeds that it has.
     """
     explored = tabulate(runs, EXPLORE)
-    ended_early = _ended_early(runs, explored.names)
+    ended_early = ended_cells(runs, EXPLORE)
     unbroken = [row for row, cell in enumerate(explored.cells) if cell not in ended_early]
     candidates = explored.take(unbroken)
     blocks = np.flatnonzero(~np.isnan(candidates.values).any(axis=0)).tolist()
@@ -149,12 +149,16 @@ def _most_seeds(runs: StudyRuns, grid: Grid) -> list[int]:
     )
 
 
-def _ended_early(runs: StudyRuns, names: list[str]) -> set[Cell]:
-    """The cells of which a run of the exploration was stopped early or diverged."""
+def ended_cells(runs: StudyRuns, phase: str) -> dict[Cell, dict[int, str]]:
+    """The cells of which a run of the phase was stopped early or diverged: cell -> seed -> which of the two."""
     if runs.ended_early.empty:
-        return set()
-    rows = runs.ended_early[runs.ended_early["phase"] == EXPLORE]
-    return set(zip(*(rows[name].tolist() for name in names), strict=True))
+        return {}
+    rows = runs.ended_early[runs.ended_early["phase"] == phase]
+    columns = [rows[name].tolist() for name in [*runs.parameters, "seed", "state"]]
+    found: dict[Cell, dict[int, str]] = {}
+    for *cell, seed, state in zip(*columns, strict=True):
+        found.setdefault(tuple(cell), {})[int(seed)] = str(state)
+    return found
 
 
 def _by_cell_and_seed(

@@ -7,19 +7,21 @@ differences stand on the noise of the cells that were run more than once, if the
 nothing.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import permutations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from analysis.arms import additions
 from analysis.family import pair_confidence, paired_family
-from analysis.findings import NUISANCE, SCIENTIFIC, Arm, FactorFinding, LevelFinding
-from analysis.grid import Cell, Exploration, level_order
-from analysis.looks import additions_of, num_looks
+from analysis.findings import SCIENTIFIC, Arm, FactorFinding, LevelFinding
+from analysis.grid import Exploration
+from analysis.level_tables import Table, nuisance_tables, scientific_tables
+from analysis.looks import num_looks
 from analysis.reading.runs import StudyRuns
-from analysis.reading.study_terms import CONFIRM, EXPLORE, metric_read
+from analysis.reading.study_terms import CONFIRM, is_number, metric_read
 from analysis.repeats import (
     RepeatNoise,
     lacks_seeds,
@@ -28,49 +30,15 @@ from analysis.repeats import (
     unpaired_family,
     unpaired_value,
 )
-from analysis.sample_size import further_seeds
-from analysis.statistics import Estimate, balanced_rows, judge_level, leader, mean_interval, rivals
+from analysis.sample_size import further_seeds, joint_power
+from analysis.statistics import Estimate, Mode, Verdict, judge_level, leader, mean_interval, rivals
 from analysis.wording import factor_text, level_finding_text
 from trainable.config import DENSE
 
-VERDICTS = {
-    SCIENTIFIC: {"within": "enough", "beyond": "not enough", "undecided": "undecided"},
-    NUISANCE: {"within": "as good", "beyond": "worse", "undecided": "undecided"},
-}
-
-
-@dataclass(frozen=True)
-class _Readings:
-    """What the factors of one role are compared in.
-
-    Attributes:
-        phase: the phase whose runs are read.
-        keys: (num_rows, num_factors) the level of each factor in each row.
-        seeds: (num_seeds,)
-        values: (num_rows, num_seeds) NaN where a run is missing.
-        run_ids: (num_rows,) the runs behind each row.
-        noise: what repeated cells of that phase show.
-    """
-
-    role: str
-    phase: str
-    keys: list[Cell]
-    seeds: list[int]
-    values: NDArray[np.float64]
-    run_ids: list[list[str]]
-    noise: RepeatNoise | None
-
-
-@dataclass(frozen=True)
-class _Table:
-    """Levels of one factor, `values` (num_levels, num_seeds): within each seed the mean over `num_cells` others."""
-
-    name: str
-    source: _Readings
-    levels: list[Any]
-    values: NDArray[np.float64]
-    num_cells: int
-    run_ids: list[list[str]]
+AMOUNT_VERDICTS = {"within": "enough", "beyond": "not enough", "undecided": "undecided"}
+"""Of a scientific factor whose levels are numbers, of which less may do."""
+VERDICTS = {"within": "as good", "beyond": "worse", "undecided": "undecided"}
+"""Of every other factor."""
 
 
 @dataclass(frozen=True)
@@ -93,67 +61,43 @@ class _Compared:
 def scientific_factors(
     runs: StudyRuns, arms: list[Arm], phase: str, noise: RepeatNoise | None = None
 ) -> list[FactorFinding]:
-    """Each scientific factor at its arms' readings; of several, each as the mean over the levels of the others."""
-    keys = [tuple(arm.scientific.values()) for arm in arms]
-    seeds = sorted({seed for arm in arms for seed in arm.seeds})
-    read = [dict(zip(arm.seeds, arm.readings, strict=True)) for arm in arms]
-    values = np.array([[each.get(seed, np.nan) for seed in seeds] for each in read])
-    source = _Readings(SCIENTIFIC, phase, keys, seeds, values, [arm.run_ids for arm in arms], noise)
-    tables = (_table(name, source, i) for i, name in enumerate(arms[0].scientific))
-    return [_factor(runs, table) for table in tables if table]
+    """Each scientific factor at its arms' readings, but for draws of points, of which none is better."""
+    return [_factor(runs, table) for table in scientific_tables(runs, arms, phase, noise)]
 
 
 def nuisance_factors(
     runs: StudyRuns, exploration: Exploration, recommended: Arm, noise: RepeatNoise | None = None
 ) -> list[FactorFinding]:
-    """Each nuisance factor as the mean over the explored cells of all others; a caveat names those that do not compare.
-
-    A factor that was searched in a range has no levels to compare.
-    """
-    grid, blocks = exploration.candidates, exploration.blocks
-    run_ids = [[ids[i] for i in blocks if ids[i]] for ids in grid.run_ids]
-    seeds = [grid.seeds[i] for i in blocks]
-    source = _Readings(NUISANCE, EXPLORE, grid.cells, seeds, grid.values[:, blocks], run_ids, noise)
-    compared = [name not in recommended.scientific and name not in runs.search.ranges for name in grid.names]
-    tables = (_table(name, source, i) for i, name in enumerate(grid.names) if compared[i])
-    return [_factor(runs, table, recommended.parameters[table.name]) for table in tables if table]
+    """Each nuisance factor over the explored cells of all others; a caveat names those that do not compare."""
+    tables = nuisance_tables(runs, exploration, recommended, noise)
+    return [_factor(runs, table, recommended.parameters[table.name]) for table in tables]
 
 
-def _table(name: str, source: _Readings, factor: int) -> _Table | None:
-    """None where the factor's levels never meet: at no setting of the others, or one of them at no seed."""
-    levels = sorted({key[factor] for key in source.keys}, key=level_order)
-    rows = balanced_rows(source.keys, factor, levels)
-    means = np.array([source.values[row].mean(axis=0) for row in rows if row])
-    if not means.size or np.isnan(means).all(axis=1).any():
-        return None
-    run_ids = [[run_id for i in row for run_id in source.run_ids[i]] for row in rows]
-    return _Table(name, source, levels, means, len(rows[0]), run_ids)
-
-
-def _compare(runs: StudyRuns, table: _Table) -> _Compared:
+def _compare(runs: StudyRuns, table: Table) -> _Compared:
     """The differences of all levels, on their seeds or, where these do not replicate, on the repeated cells' noise."""
-    additions = _additions(runs, table) if table.source.phase == CONFIRM else None
-    family = paired_family(table.values, additions=additions)
+    is_confirmed = table.source.phase == CONFIRM
+    looks = additions(runs, table.source.seeds, table.values) if is_confirmed else None
+    family = paired_family(table.values, additions=looks)
     noise = table.source.noise if lacks_seeds(table.values, family) else None
     if noise:
         family = unpaired_family(table.values, table.num_cells, noise, family)
-    return _Compared(family, leader(len(table.levels), family, runs.objective["mode"]), additions, noise)
+    return _Compared(family, _leader(table, family, runs.objective["mode"]), looks, noise)
 
 
-def _additions(runs: StudyRuns, table: _Table) -> list[list[int]]:
-    """Where nothing says which seeds were planned, those that every level has were."""
-    seeds, in_all = table.source.seeds, ~np.isnan(table.values.sum(axis=0))
-    planned = runs.search.confirm_seeds or [seed for seed, is_there in zip(seeds, in_all, strict=True) if is_there]
-    return additions_of(seeds, planned, runs.search.extensions)
+def _leader(table: Table, family: Mapping[tuple[int, int], Estimate], mode: Mode) -> int:
+    """The level that leads among those that lost nothing, or among all where each did."""
+    whole = [i for i, lost in enumerate(table.lost) if not lost] or list(range(len(table.levels)))
+    between = {(a, b): family[i, j] for (a, i), (b, j) in permutations(enumerate(whole), 2)}
+    return whole[leader(len(whole), between, mode)]
 
 
-def _factor(runs: StudyRuns, table: _Table, exported: Any = None) -> FactorFinding:
+def _factor(runs: StudyRuns, table: Table, exported: Any = None) -> FactorFinding:
     """Every level against the best; `exported` is the chosen level where the factor is nuisance."""
     compared = _compare(runs, table)
     levels = list(_levels(runs, table, compared))
     role, phase, best_level = table.source.role, table.source.phase, table.levels[compared.best]
     recommended = _smallest_enough(levels) if role == SCIENTIFIC else exported
-    text = factor_text(table.name, role, phase, best_level, recommended, levels)
+    text = factor_text(table.name, role, phase, best_level, recommended, levels, table.over)
     if compared.noise:
         text = f"{text} {order_text(table.levels, table.values, compared.noise)}"
     return FactorFinding(
@@ -172,13 +116,14 @@ def _is_any_settled(levels: list[LevelFinding]) -> bool:
     return len(levels) == 1 or any(level.verdict not in ("best", "undecided") for level in levels)
 
 
-def _levels(runs: StudyRuns, table: _Table, compared: _Compared) -> Iterator[LevelFinding]:
+def _levels(runs: StudyRuns, table: Table, compared: _Compared) -> Iterator[LevelFinding]:
     margin, mode = runs.objective["margin"], runs.objective["mode"]
     family, best, noise = compared.family, compared.best, compared.noise
+    words = AMOUNT_VERDICTS if table.source.role == SCIENTIFIC and are_amounts(table.levels) else VERDICTS
     for i, level in enumerate(table.levels):
         there = np.flatnonzero(~np.isnan(table.values[i])).tolist()
         readings = table.values[i][there]
-        verdict = VERDICTS[table.source.role][judge_level(i, best, family, margin, mode)] if i != best else "best"
+        verdict = words[_judge(runs, table, compared, i)] if i != best else "best"
         finding = LevelFinding(
             level=level,
             value=unpaired_value(readings, table.num_cells, noise) if noise else mean_interval(readings),
@@ -190,34 +135,46 @@ def _levels(runs: StudyRuns, table: _Table, compared: _Compared) -> Iterator[Lev
             run_ids=table.run_ids[i],
             text="",
             seeds_needed=_seeds_needed(runs, table, compared, i) if verdict == "undecided" else None,
+            withheld=table.lost[i],
         )
         yield replace(finding, text=level_finding_text(finding, table.levels[best]))
 
 
-def _seeds_needed(runs: StudyRuns, table: _Table, compared: _Compared, level: int) -> int | None:
-    """Further seeds that would decide an undecided level against the rival that needs most, were things as they seem.
+def _judge(runs: StudyRuns, table: Table, compared: _Compared, level: int) -> Verdict:
+    """Survivors may be called worse, and nothing better than undecided; against survivors nothing is decided."""
+    verdict = judge_level(level, compared.best, compared.family, runs.objective["margin"], runs.objective["mode"])
+    is_flattered = verdict == "within" and table.lost[level]
+    return "undecided" if is_flattered or table.lost[compared.best] else verdict
+
+
+def _seeds_needed(runs: StudyRuns, table: Table, compared: _Compared, level: int) -> int | None:
+    """Further seeds that would decide an undecided level, against all rivals together, were things as they seem.
 
     A level that seems to lie beyond the margin needs to be told from the best alone, any other from every rival.
     """
+    if table.lost[level] or table.lost[compared.best]:
+        return None  # no further seed undoes that
     margin, mode = runs.objective["margin"], runs.objective["mode"]
     behind = compared.family[level, compared.best].value * (1 if mode == "max" else -1) < -margin
     faced = [compared.best] if behind else rivals(level, compared.family, margin, mode)
     needed: int | None = 2 if compared.noise else 1
     for rival in faced:
         if needed is not None:
-            needed = _further(runs, table, compared, (level, rival), needed)
+            needed = _further(runs, table, compared, (level, rival), needed, joint_power(len(faced)))
     return needed
 
 
-def _further(runs: StudyRuns, table: _Table, compared: _Compared, pair: tuple[int, int], at_least: int) -> int | None:
+def _further(
+    runs: StudyRuns, table: Table, compared: _Compared, pair: tuple[int, int], at_least: int, power: float
+) -> int | None:
     """Further seeds that would decide one difference at the next look, as the spread is now, and at least so many."""
     margin, mode, num_levels = runs.objective["margin"], runs.objective["mode"], len(table.levels)
     difference = compared.family[pair]
     if compared.noise:
-        return seeds_for_noise(difference, margin, mode, compared.noise, num_levels, at_least)
+        return seeds_for_noise(difference, margin, mode, compared.noise, num_levels, at_least, power)
     shared = ~np.isnan(table.values[pair[0]] + table.values[pair[1]])
     look = None if compared.additions is None else num_looks(shared, compared.additions) + 1
-    return further_seeds(difference, margin, mode, pair_confidence(num_levels, look), at_least)
+    return further_seeds(difference, margin, mode, pair_confidence(num_levels, look), at_least, power)
 
 
 def _smallest_enough(levels: list[LevelFinding]) -> Any:
@@ -225,6 +182,10 @@ def _smallest_enough(levels: list[LevelFinding]) -> Any:
 
     `dense` is the largest point count there is.
     """
-    is_ordered = all(level.level == DENSE or not isinstance(level.level, str) for level in levels)
-    accepted = ("best", "enough") if is_ordered else ("best",)
+    accepted = ("best", "enough") if are_amounts([level.level for level in levels]) else ("best",)
     return next(level.level for level in levels if level.verdict in accepted)
+
+
+def are_amounts(levels: Sequence[Any]) -> bool:
+    """Whether levels are numbers, of which one is smaller than another, and no names or yes and no."""
+    return all(level == DENSE or is_number(level) for level in levels)

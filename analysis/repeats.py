@@ -2,9 +2,10 @@
 
 A study without seed blocks, as the notebook's was, has nothing to pair. What two runs of one and the same cell differ
 by is then all that is known of noise: their variance within cells, pooled over cells, with as many degrees of freedom
-as there are runs beyond the first of each. Intervals stand on that one number, on the assumption that all cells are as
-noisy; they hold together for all pairs of levels by Tukey's range (Kramer 1956 for unequal numbers, where Hayter 1984
-shows that they cover at least what they claim).
+as there are runs beyond the first of each; where seeds are known, with those of the seeds alone, as all cells may rise
+and fall with a seed. Intervals stand on that one number, on the assumption that all cells are as noisy; they hold
+together for all pairs of levels by Tukey's range (Kramer 1956 for unequal numbers, where Hayter 1984 shows that they
+cover at least what they claim).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,8 +20,11 @@ from numpy.typing import NDArray
 from analysis.family import pair_confidence
 from analysis.findings import Caveat, CellFinding, FactorFinding
 from analysis.grid import Grid
-from analysis.sample_size import seeds_to_detect
+from analysis.reading.column_map import REPEATS
+from analysis.reading.runs import StudyRuns
+from analysis.sample_size import POWER, seeds_to_detect
 from analysis.statistics import CONFIDENCE, Estimate, Mode, t_quantile
+from analysis.variances import MeanSquare, seed_squares
 from analysis.wording import counted, listed, settings_text
 
 
@@ -30,13 +34,15 @@ class RepeatNoise:
 
     Attributes:
         spread: standard deviation of a single run, in the metric's unit; above 0.
-        degrees_of_freedom: at least 1.
+        degrees_of_freedom: at least 1; where cells share seeds, what these alone tell.
+        squares: its square as a sum of independent mean squares.
         num_cells: that were repeated.
         widest: the one whose runs differ most.
     """
 
     spread: float
     degrees_of_freedom: int
+    squares: list[MeanSquare]
     num_cells: int
     widest: CellFinding
 
@@ -46,8 +52,13 @@ class RepeatNoise:
         return float(np.ptp(self.widest.readings))
 
 
-def repeat_noise(grid: Grid) -> RepeatNoise | None:
-    """None where no cell was repeated, or all repetitions read the very same."""
+def repeat_noise(grid: Grid, *, are_blocks: bool = True) -> RepeatNoise | None:
+    """What the grid's repeated cells show; None where no cell was repeated, or all repetitions read the very same.
+
+    Args:
+        grid: cells, and the seeds that each has.
+        are_blocks: whether a seed may shift all its runs; not where seeds only number repetitions.
+    """
     repeated = np.flatnonzero((~np.isnan(grid.values)).sum(axis=1) > 1)
     values = grid.values[repeated]
     gaps = np.nanmax(values, axis=1) - np.nanmin(values, axis=1) if repeated.size else np.zeros(0)
@@ -56,7 +67,37 @@ def repeat_noise(grid: Grid) -> RepeatNoise | None:
     degrees_of_freedom = int((~np.isnan(values)).sum()) - len(values)
     variance = float(np.nansum((values - np.nanmean(values, axis=1, keepdims=True)) ** 2)) / degrees_of_freedom
     widest = grid.finding(int(repeated[gaps.argmax()]))
-    return RepeatNoise(float(np.sqrt(variance)), degrees_of_freedom, len(values), widest)
+    squares = [MeanSquare(variance, degrees_of_freedom)]
+    if are_blocks:
+        groups = list(_seed_groups(values))
+        squares = _pooled(groups)
+        degrees_of_freedom = sum(group.shape[1] - 1 for group in groups)
+    spread = float(np.sqrt(sum(each.value for each in squares)))
+    return RepeatNoise(spread, degrees_of_freedom, squares, len(values), widest) if spread > 0 else None
+
+
+def knows_seeds(runs: StudyRuns) -> bool:
+    """Whether seeds are blocks; where runs of another project name none, they number repetitions."""
+    return REPEATS not in runs.notes
+
+
+def _seed_groups(values: NDArray[np.float64]) -> Iterator[NDArray[np.float64]]:
+    """Tables of cells by the seeds that all of them have, at least two; no two tables share a seed."""
+    there = ~np.isnan(values)
+    while there.sum(axis=1).max(initial=0) > 1:
+        seeds = there[there.sum(axis=1).argmax()]
+        yield values[there[:, seeds].all(axis=1)][:, seeds]
+        there[there[:, seeds].any(axis=1)] = False
+
+
+def _pooled(groups: Sequence[NDArray[np.float64]]) -> list[MeanSquare]:
+    """The variance of a run over all tables, each weighed by its runs beyond the first of each cell."""
+    weights = [len(group) * (group.shape[1] - 1) for group in groups]
+    return [
+        MeanSquare(each.value * weight / sum(weights), each.dof)
+        for group, weight in zip(groups, weights, strict=True)
+        for each in seed_squares(group)
+    ]
 
 
 def lacks_seeds(table: NDArray[np.float64], family: Mapping[tuple[int, int], Estimate]) -> bool:
@@ -111,12 +152,18 @@ def _range_quantile(num_levels: int, degrees_of_freedom: int, confidence: float)
 
 
 def seeds_for_noise(
-    difference: Estimate, margin: float, mode: Mode, noise: RepeatNoise, num_levels: int, at_least: int = 2
+    difference: Estimate,
+    margin: float,
+    mode: Mode,
+    noise: RepeatNoise,
+    num_levels: int,
+    at_least: int = 2,
+    power: float = POWER,
 ) -> int | None:
     """Seeds at each level that a study with seed blocks would need, as noisy as the repeated cells and not paired."""
     signed = difference.value if mode == "max" else -difference.value
     distance = abs(signed + margin) / (float(np.sqrt(2)) * noise.spread)
-    return seeds_to_detect(distance, pair_confidence(num_levels), at_least)
+    return seeds_to_detect(distance, pair_confidence(num_levels), at_least, power)
 
 
 def order_text(levels: Sequence[Any], table: NDArray[np.float64], noise: RepeatNoise) -> str:
@@ -126,7 +173,7 @@ def order_text(levels: Sequence[Any], table: NDArray[np.float64], noise: RepeatN
     near = _within(readings, noise.gap)
     repeated = noise.widest
     noted = f"runs of {settings_text(repeated.parameters)} differ by {noise.gap:.4f}"
-    known = f"the only noise known ({counted(noise.degrees_of_freedom, 'degree')} of freedom)"
+    known = f"the only noise known of these runs ({counted(noise.degrees_of_freedom, 'degree')} of freedom)"
     if len(near) < 2:
         return f"Single runs: {noted}, {known}."
     spread = float(np.ptp(readings[near]))

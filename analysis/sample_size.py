@@ -15,7 +15,7 @@ from scipy import special
 from analysis.statistics import Estimate, Mode, t_quantile
 
 POWER = 0.8
-"""The chance to decide that is aimed at."""
+"""The chance to decide that is aimed at: of a level, against all rivals that it needs to be decided against."""
 MAX_SEEDS = 1000
 """More seeds than that nobody runs, and `canopoint extend` would refuse them."""
 
@@ -44,8 +44,15 @@ def chance_to_decide(distance: float, num_before: int, num_more: int, confidence
     return float(np.sum(weights * np.where((mean > 0) & (room > 0), within, 0.0)))
 
 
-def further_seeds(difference: Estimate, margin: float, mode: Mode, confidence: float, at_least: int = 1) -> int | None:
-    """How many further seeds decide, with `POWER`, on which side of the margin a paired difference lies.
+def joint_power(num_decided: int) -> float:
+    """The chance of each of some differences to be decided so that all are, together, with `POWER` (Bonferroni)."""
+    return 1 - (1 - POWER) / num_decided
+
+
+def further_seeds(
+    difference: Estimate, margin: float, mode: Mode, confidence: float, at_least: int = 1, power: float = POWER
+) -> int | None:
+    """How many further seeds decide, with the chance `power`, on which side of the margin a paired difference lies.
 
     Args:
         difference: level - other, undecided as it stands.
@@ -53,6 +60,7 @@ def further_seeds(difference: Estimate, margin: float, mode: Mode, confidence: f
         mode: whether large or small is good.
         confidence: of the interval that will be read then.
         at_least: seeds that are needed in any case, for other differences.
+        power: of `joint_power`, where other differences must be decided, too.
 
     Returns:
         Seeds that both levels need, or `at_least`; None where the spread is not known, or `MAX_SEEDS` would not
@@ -66,12 +74,12 @@ def further_seeds(difference: Estimate, margin: float, mode: Mode, confidence: f
     if spread == 0 or signed == -margin:
         return None
     distance = abs(signed + margin) / spread
-    return fewest(lambda more: chance_to_decide(distance, difference.num_seeds, more, confidence), at_least)
+    return fewest(lambda more: chance_to_decide(distance, difference.num_seeds, more, confidence), at_least, power)
 
 
-def seeds_to_detect(distance: float, confidence: float, at_least: int = 2) -> int | None:
-    """How many seeds a new study needs to decide, with `POWER`, a true difference of this distance."""
-    return fewest(lambda num: chance_to_decide(distance, 0, num, confidence), at_least)
+def seeds_to_detect(distance: float, confidence: float, at_least: int = 2, power: float = POWER) -> int | None:
+    """How many seeds a new study needs to decide, with the chance `power`, a true difference of this distance."""
+    return fewest(lambda num: chance_to_decide(distance, 0, num, confidence), at_least, power)
 
 
 @lru_cache(maxsize=1024)
@@ -87,16 +95,16 @@ def detectable(num_seeds: int, confidence: float) -> float:
     return high
 
 
-def fewest(chance: Callable[[int], float], least: int) -> int | None:
-    """The smallest number from `least` to `MAX_SEEDS` of which the chance, which grows with it, reaches `POWER`."""
-    if chance(least) >= POWER:
+def fewest(chance: Callable[[int], float], least: int, power: float = POWER) -> int | None:
+    """The smallest number from `least` to `MAX_SEEDS` of which the chance, which grows with it, reaches `power`."""
+    if chance(least) >= power:
         return least
-    if chance(MAX_SEEDS) < POWER:
+    if chance(MAX_SEEDS) < power:
         return None
     low, high = least, MAX_SEEDS
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (low, middle) if chance(middle) >= POWER else (middle, high)
+        low, high = (low, middle) if chance(middle) >= power else (middle, high)
     return high
 
 

@@ -7,11 +7,12 @@ from typing import Any
 import pandas as pd
 
 from analysis.arms import Confirmation, unconfirmed_levels
-from analysis.findings import SCIENTIFIC, Caveat, Findings
+from analysis.findings import POINTS_SEED, SCIENTIFIC, Caveat, Findings
 from analysis.grid import Cell, Exploration
 from analysis.reading.completeness import DIVERGED, INCOMPLETE, STOPPED, kind_of
 from analysis.reading.runs import StudyRuns
-from analysis.wording import first_of, listed, settings_text, words
+from analysis.survivors import lost_seeds
+from analysis.wording import SAME_POINTS, first_of, level_text, listed, settings_text, words
 
 MIN_SEEDS = 3
 """Below this many seed blocks a caveat says that intervals are wide or missing."""
@@ -27,6 +28,8 @@ def find_shortfalls(
     yield from _seeds(findings)
     yield from _not_compared(runs, findings)
     yield from _unconfirmed(runs, findings, exploration, confirmation)
+    yield from _lost_in_confirmation(runs, findings)
+    yield from _same_points(runs, findings)
 
 
 def _left_out(runs: StudyRuns) -> Iterator[Caveat]:
@@ -74,7 +77,7 @@ def _seeds(findings: Findings) -> Iterator[Caveat]:
 
 def _not_compared(runs: StudyRuns, findings: Findings) -> Iterator[Caveat]:
     """Factors whose levels never meet: for want of runs, or as they were searched at each level by itself."""
-    missing = sorted(runs.parameters.keys() - {factor.name for factor in findings.factors})
+    missing = sorted(runs.parameters.keys() - {factor.name for factor in findings.factors} - {POINTS_SEED})
     is_searched = {name: not runs.search.is_grid and runs.parameters[name] != SCIENTIFIC for name in missing}
     if searched := [words(name) for name in missing if is_searched[name]]:
         verb, where = ("was" if len(searched) == 1 else "were"), _at_each_level(findings)
@@ -109,14 +112,26 @@ def _unconfirmed(
 
 
 def _incomplete_confirmation(runs: StudyRuns, findings: Findings) -> Iterator[Caveat]:
-    """Declared seeds that a confirmed level lacks: runs to come, or such that diverged."""
+    """Declared seeds that a confirmed level lacks: runs to come."""
     lacking = [
         f"{settings_text(arm.scientific)} at seed {listed(seeds)}"
-        for arm in findings.arms
-        if (seeds := [seed for seed in runs.search.confirm_seeds if seed not in arm.seeds])
+        for arm, lost in zip(findings.arms, lost_seeds(runs, findings.arms), strict=True)
+        if (seeds := [seed for seed in runs.search.confirm_seeds if seed not in (*arm.seeds, *lost)])
     ]
     if lacking:
         yield Caveat("confirmation_incomplete", f"Confirmation incomplete: it lacks {first_of(lacking)}.")
+
+
+def _lost_in_confirmation(runs: StudyRuns, findings: Findings) -> Iterator[Caveat]:
+    """Confirmed settings that diverge at some fresh seeds: to read them on the others flatters them."""
+    lost = [
+        f"{settings_text(arm.scientific)} at seed {first_of(list(map(str, seeds)), 5)}"
+        for arm, seeds in zip(findings.arms, lost_seeds(runs, findings.arms), strict=True)
+        if seeds
+    ]
+    if lost:
+        text = "the other seeds read too well, and no level is called enough on them"
+        yield Caveat("diverged_in_confirmation", f"Diverged in confirmation: {first_of(lost)}; {text}.")
 
 
 def _overtaken(runs: StudyRuns, findings: Findings, exploration: Exploration) -> Iterator[Caveat]:
@@ -133,6 +148,21 @@ def _overtaken(runs: StudyRuns, findings: Findings, exploration: Exploration) ->
     ]
     if others:
         yield Caveat("other_winner", f"Not the winner of exploration is what was confirmed at {first_of(others)}.")
+
+
+def _same_points(runs: StudyRuns, findings: Findings) -> Iterator[Caveat]:
+    """Where seeds do not draw the points anew, no interval speaks of other points."""
+    recommended = findings.recommended
+    draw = {**runs.training[recommended.trial_ids[0]], **recommended.parameters}.get(POINTS_SEED)
+    if draw is None:
+        return
+    number = len({cell.parameters.get(POINTS_SEED) for cell in findings.cells})
+    text = f"One draw of points (points seed {level_text(draw)}) at every seed"
+    if runs.parameters.get(POINTS_SEED) == SCIENTIFIC:
+        text = f"One draw of {number}: the recommended arm is that of points seed {level_text(draw)}"
+    elif number > 1:
+        text = f"The luckiest of {number} draws of points was chosen, so that values read too well"
+    yield Caveat(SAME_POINTS, f"{text}; no interval speaks of other points.")
 
 
 def _named(findings: Findings, levels: Iterable[Cell]) -> Iterator[str]:

@@ -12,13 +12,22 @@ A level may lack a seed that others have: NaN stands there. Two levels are compa
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from math import floor, log10
 from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 CONFIDENCE = 0.95
+
+ROUNDING = 1e-6
+"""Differences that vary by less than this share of what they are taken of may do so by rounding alone (float32)."""
+
+FIRST_SHOWN = 0.0005
+"""What is smaller would read 0.000."""
+MOST_DECIMALS = 6
+"""Beyond these, powers of ten."""
 
 Mode = Literal["max", "min"]
 Verdict = Literal["within", "beyond", "undecided"]
@@ -46,8 +55,30 @@ class Estimate:
     def text(self, sign: Literal["", "+"] = "") -> str:
         """`0.713 [0.660, 0.766]`, or the bare number where one seed gives no interval; `+` for differences."""
         if self.low is None or self.high is None:
-            return f"{self.value:{sign}.3f}"
-        return f"{self.value:{sign}.3f} [{self.low:{sign}.3f}, {self.high:{sign}.3f}]"
+            return number_text(self.value, sign)
+        width = self.high - self.low
+        numbers = (self.value, self.low, self.high)
+        # Ends must differ on paper, too; a width of rounding errors alone is none.
+        finest = min(width, max(map(abs, numbers))) if width > 1e-9 * abs(self.value) else max(map(abs, numbers))
+        value, low, high = (number_text(number, sign, finest) for number in numbers)
+        return f"{value} [{low}, {high}]"
+
+
+def number_text(value: float, sign: Literal["", "+"] = "", finest: float | None = None) -> str:
+    """Three decimals, and more where these do not show `finest`: `0.713`, `0.00012`, `2.0e-09`; 0 has no sign.
+
+    Args:
+        value: the number.
+        sign: `+` shows that of a difference.
+        finest: what must not be rounded away; by default the number itself.
+    """
+    size = abs(value if finest is None else finest)
+    if not size or size >= FIRST_SHOWN:
+        return f"{0.0 if abs(value) < FIRST_SHOWN else value:{sign}.3f}"
+    decimals = 1 - floor(log10(size))
+    if decimals > MOST_DECIMALS and abs(value) < FIRST_SHOWN:
+        return f"{value:{sign}.1e}"
+    return f"{value:{sign}.{min(decimals, MOST_DECIMALS)}f}"
 
 
 def mean_interval(values: ArrayLike, confidence: float = CONFIDENCE) -> Estimate:
@@ -97,6 +128,17 @@ def paired_difference(values: ArrayLike, reference: ArrayLike, confidence: float
         return mean_interval((first - second)[shared], confidence)
     means = [mean_interval(row[~np.isnan(row)]).value for row in (first, second)]
     return Estimate(means[0] - means[1], None, None, 0, confidence)
+
+
+def shows_noise(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """(...,) whether first - second varies between seeds, the last axis, by more than rounding; of one seed it cannot.
+
+    Args:
+        first: (..., num_seeds) finite.
+        second: likewise.
+    """
+    size = np.maximum(np.abs(first), np.abs(second)).max(axis=-1)
+    return np.asarray(np.ptp(first - second, axis=-1) > ROUNDING * size, dtype=np.bool_)
 
 
 def best_index(means: ArrayLike, mode: Mode) -> int:

@@ -42,6 +42,16 @@ def spread_interval(table: Values, confidence: float = CONFIDENCE) -> Estimate |
     num_cells, num_seeds = rows.shape
     if not num_cells or num_seeds < 2:
         return None
+    return sum_interval(seed_squares(rows), num_seeds, confidence)
+
+
+def seed_squares(rows: Values) -> list[MeanSquare]:
+    """The variance between seeds of a single run, pooled over cells, as a sum: common to a seed's cells, and not.
+
+    Args:
+        rows: (num_cells, num_seeds) finite, at least one cell and two seeds.
+    """
+    num_cells, num_seeds = rows.shape
     deviations = rows - rows.mean(axis=1, keepdims=True)
     common = deviations.mean(axis=0)
     own_dof = (num_cells - 1) * (num_seeds - 1)
@@ -49,7 +59,7 @@ def spread_interval(table: Values, confidence: float = CONFIDENCE) -> Estimate |
     if own_dof:
         own = float(((deviations - common) ** 2).sum()) / own_dof
         squares.append(MeanSquare(own * (1 - 1 / num_cells), own_dof))
-    return sum_interval(squares, num_seeds, confidence)
+    return squares
 
 
 def sum_interval(squares: list[MeanSquare], num_seeds: int, confidence: float = CONFIDENCE) -> Estimate:

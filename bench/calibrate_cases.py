@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 
-from bench.simulated_studies import MARGIN, Case
+from bench.simulated_studies import MARGIN, NOISE, ONE_COLLAPSES, Case
 
 
 def at_one_look() -> Iterator[Case]:
-    """Numbers of levels and seeds, kinds of noise, missing runs, and settings chosen among ties."""
+    """Numbers of levels and seeds, kinds of noise, missing runs, small blocks, and settings chosen among ties."""
     for num_levels in (2, 4, 6):
         for num_seeds in (3, 5, 8):
             for noise in ("normal", "t3"):
@@ -16,6 +16,9 @@ def at_one_look() -> Iterator[Case]:
         yield from _equal_and_margin(num_levels, num_seeds, missing=True)
         yield from _equal_and_margin(num_levels, num_seeds, "unequal")
         yield from _equal_and_margin(num_levels, num_seeds, "collapses")
+        yield Case("equal", num_levels, num_seeds, blocks=NOISE / 2)
+    for num_seeds in (3, 5, 8):
+        yield Case("equal", 2, num_seeds, ONE_COLLAPSES)
     for num_settings, num_seeds in ((4, 3), (6, 8)):
         yield from _equal_and_margin(2, num_seeds, num_settings=num_settings, confirmed=False)
         yield from _equal_and_margin(2, num_seeds, num_settings=num_settings)

@@ -96,8 +96,8 @@ def write_trial(work: Work, trial: Trial, num_epochs: int | None = None) -> list
 def _row(trial: Trial, epoch: int) -> Row:
     """Better with more points, at the lower rate and with each epoch; a little different from seed to seed."""
     config = trial.config
-    draw = np.random.default_rng([config.seed, epoch, int(config.focal_gamma)])
     points = config.image_size**2 if config.points_per_image == DENSE else int(config.points_per_image)
+    draw = np.random.default_rng([config.seed, epoch, int(config.focal_gamma), points])
     score = 0.5 + 0.03 * math.log(points) + 0.02 * epoch - 5 * config.learning_rate
     score = float(score + draw.normal(0, 0.01))
     last = {"test/miou": score - 0.01} if trial.phase == "confirm" and epoch == config.epochs else {}

@@ -22,6 +22,7 @@ MARGIN = 0.01
 LEVEL = 0.7
 NAMES = ["points_per_image", "learning_rate"]
 COLLAPSE_RATE, COLLAPSE = 0.05, 0.15
+ONE_COLLAPSES, ONE_RATE = "one collapses", 0.10
 MISSING_RATE = 0.15
 BATCH = 100
 
@@ -37,12 +38,15 @@ class Case:
             "enough" is wrong of each, and "not enough" too. `real`: the first lies five margins below, the others are
             equal.
         noise: of a run: `normal`; `t3`, Student's t with 3 degrees of freedom; `collapses`, normal but that one run in
-            twenty falls by fifteen times the noise; `unequal`, of the first level four times that of the last.
+            twenty falls by fifteen times the noise; `unequal`, of the first level four times that of the last;
+            `one collapses`, three tenths of the noise, and the first level alone falls so in one run of ten, which
+            puts it one and a half margins behind: few seeds rarely see it.
         missing: whether each run is missing with 15 %; two of each level are always there.
         margin: that is judged by; 0 is the hardest for differences between equals.
         num_settings: tried at each level in exploration, all equal but at the last level, which has a clear winner.
         confirmed: whether the settings are read on fresh seeds.
         additions: seeds that `extend` adds to what is undecided, look after look.
+        blocks: standard deviation of what a seed shifts all its runs by.
     """
 
     truth: str
@@ -54,6 +58,7 @@ class Case:
     num_settings: int = 1
     confirmed: bool = True
     additions: tuple[int, ...] = ()
+    blocks: float = BLOCKS
 
     @property
     def means(self) -> Values:
@@ -63,6 +68,8 @@ class Case:
             gaps[:-1] = MARGIN
         if self.truth == "real":
             gaps[0] = 5 * MARGIN
+        if self.noise == ONE_COLLAPSES:
+            gaps[0] += ONE_RATE * COLLAPSE
         return LEVEL - gaps - (COLLAPSE_RATE * COLLAPSE if self.noise == "collapses" else 0.0)
 
 
@@ -70,7 +77,7 @@ def draw_readings(case: Case, rng: np.random.Generator, num_studies: int, num_se
     """(num_studies, num_levels, num_settings, num_seeds) of equal settings; NaN where a run is missing."""
     num_seeds = case.num_seeds + sum(case.additions)
     shape = (num_studies, case.num_levels, num_settings, num_seeds)
-    blocks = rng.normal(0, BLOCKS, (num_studies, 1, 1, num_seeds))
+    blocks = rng.normal(0, case.blocks, (num_studies, 1, 1, num_seeds))
     values = case.means[:, None, None] + blocks + _noise(case, rng, shape)
     if case.missing:
         order = rng.random(shape).argsort(axis=3).argsort(axis=3)  # of each level, two seeds have order 0 and 1
@@ -85,6 +92,9 @@ def _noise(case: Case, rng: np.random.Generator, shape: tuple[int, ...]) -> Valu
     noise = rng.normal(0, NOISE, shape)
     if case.noise == "collapses":
         noise += COLLAPSE * (COLLAPSE_RATE - (rng.random(shape) < COLLAPSE_RATE))
+    if case.noise == ONE_COLLAPSES:
+        noise *= 0.3
+        noise[:, 0] += COLLAPSE * (ONE_RATE - (rng.random(noise[:, 0].shape) < ONE_RATE))
     if case.noise == "unequal":
         noise *= np.geomspace(2, 0.5, shape[1])[:, None, None]
     return noise

@@ -128,7 +128,7 @@ def find_outcome(folder: Path, metric: str, *, was_stopped: bool = False) -> Tri
         was_stopped: whether a scheduler stopped it, which the directory does not know.
     """
     for problem in check_trial(folder):
-        logger.warning("%s; the trial is repaired", problem)
+        logger.warning("%s; `canopoint run` repairs the trial", problem)
         return None
     result = read_result(folder)
     if result and result["state"] == "infeasible":
@@ -319,7 +319,17 @@ def trial_record(work: Work, trial: Trial) -> dict[str, Any]:
         "objective": work.spec.objective.model_dump(),
         "effort": work.spec.effort.model_dump(),
         "search_method": work.spec.search.method,
+        "plan": _search_plan(work),
         "trainer_version": TRAINER_VERSION,
+    }
+
+
+def _search_plan(work: Work) -> dict[str, Any]:
+    """What a reader without the study's folder cannot see in the runs: what was declared, and what was added later."""
+    return {
+        "parameters": {name: each.model_dump(exclude_unset=True) for name, each in work.spec.parameters.items()},
+        "confirm_seeds": list(work.spec.confirm.seeds) if work.spec.confirm else [],
+        "extensions": work.agenda.extensions,
     }
 
 

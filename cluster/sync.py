@@ -1,12 +1,13 @@
 """`canopoint sync`: what W&B lacks of a study is named, and then shown to it. Nothing is trained; no data, no Ray.
 
-The trial directories are the truth. A run file that differs from its trial is written again as a whole. W&B's service
-takes what is missing at the end of a run; a run that differs otherwise is set aside there, in a group of its own, and
-written anew under another id. Whoever was interrupted begins where W&B stands.
+The trial directories are the truth, as long as they are whole: of a damaged one W&B may hold the only sound copy, so
+that it is named, and left alone until `canopoint run` has mended it. A run file that differs from its trial is written
+again as a whole. W&B's service takes what is missing at the end of a run; a run that differs otherwise is set aside
+there, in a group of its own, and written anew under another id. Whoever was interrupted begins where W&B stands.
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -15,13 +16,15 @@ from cluster.remote_study import RemoteStudy, find_remote
 from cluster.terminal import COMPLETE, INCOMPLETE
 from cluster.tracking import Mirror, check_login
 from cluster.tracking_address import read_project
-from cluster.tracking_record import forget_mirrored
+from cluster.tracking_record import MIRROR_FILE, forget_mirrored
 from study.design import Trial
 from study.ledger import read_ledger
 from study.spec import load_study
 from trainable.atomic import sole_user
 from trainable.config import InputError
 from trainable.scenes import SceneIndex
+from trainable.sealed import DamagedError, read_sealed
+from trainable.trial_files import RESULT, ROWS, check_trial, read_result, read_rows
 
 Gaps = Mapping[str, str]
 """Trial id -> what W&B lacks of it."""
@@ -59,31 +62,83 @@ def sync_study(study: str, say: Say, look: Look) -> int:
 
 
 def _sync(work: Work, say: Say, look: Look) -> int:
+    names = _names(work)
     gaps = _gaps(work, look)
     if not gaps:
-        say(f"W&B lacks nothing of the {len(work.agenda.trials)} trials of {work.spec.study}")
+        say(_nothing_lacks(work, list(names)))
         return COMPLETE
-    trials = {trial.trial_id: trial for trial in work.agenda.trials}
     for trial_id, gap in gaps.items():
-        say(f"gap: {trials[trial_id].name} ({trial_id}): {gap}")
-    problems = _show(work, [trials[trial_id] for trial_id in gaps])
+        say(f"gap: {names[trial_id]}: {gap}")
+    problems = _hindrances(work, gaps)
+    trials = [trial for trial in work.agenda.trials if trial.trial_id in gaps.keys() - problems.keys()]
+    problems |= _show(work, trials)
     left = _look_again(work, look)
-    spoiled = [trials[trial_id] for trial_id in left if trials[trial_id].name not in problems]
+    spoiled = [trial for trial in trials if trial.trial_id in left.keys() - problems.keys()]
     if spoiled and work.spec.tracking.mode == "online":
         say(f"{len(spoiled)} runs cannot be mended: they are set aside, and written anew under another id")
         problems |= _show(work, spoiled, replaces=True)
         left = _look_again(work, look)
     for trial_id in gaps:
-        name = trials[trial_id].name
         if trial_id in left:
-            say(f"not in W&B: {name} ({trial_id}): {problems.get(name, left[trial_id])}")
+            say(f"not in W&B: {names[trial_id]}: {problems.get(trial_id, left[trial_id])}")
         else:
-            say(f"closed: {name} ({trial_id})")
+            say(f"closed: {names[trial_id]}")
     return INCOMPLETE if left else COMPLETE
 
 
+def _names(work: Work) -> dict[str, str]:
+    """Trial id -> what it is called, of the study as it stands.
+
+    Confirmation hangs on exploration: where an explored trial is damaged or gone, only `trials.json` knows of the rest.
+    """
+    listed = (read_sealed(work.folder / "trials.json") or {}).get("trials", [])
+    known = {trial.trial_id: f"{trial.name} ({trial.trial_id})" for trial in work.agenda.trials}
+    return {**known, **{each: f"trial {each}" for each in listed if each not in known}}
+
+
+def _nothing_lacks(work: Work, trial_ids: list[str]) -> str:
+    folders = [work.folder / "trials" / trial_id for trial_id in trial_ids]
+    begun = sum(any((folder / name).is_file() for name in (ROWS, RESULT)) for folder in folders)
+    if begun == len(folders):
+        return f"W&B lacks nothing of the {begun} trials of {work.spec.study}"
+    rest = "the others have nothing to show yet; `canopoint run` trains them"
+    return f"W&B lacks nothing of {begun} of the {len(folders)} trials of {work.spec.study}; {rest}"
+
+
+def _hindrances(work: Work, trial_ids: Iterable[str]) -> dict[str, str]:
+    """Why some of these trials are not to be shown, by their ids."""
+    trials = {trial.trial_id: trial for trial in work.agenda.trials}
+    found = {}
+    for trial_id in trial_ids:
+        flaw = _flaw(work, trials[trial_id]) if trial_id in trials else "an explored trial is damaged or gone"
+        if flaw:
+            found[trial_id] = f"left as it is until `canopoint run` has mended the study ({flaw})"
+    return found
+
+
+def _flaw(work: Work, trial: Trial) -> str:
+    """In what a trial's directory is not as it was written; empty where in nothing."""
+    folder = work.trial_folder(trial)
+    if problems := check_trial(folder):
+        return problems[0]
+    path, rows = folder / ROWS, read_rows(folder)
+    num_lines = path.read_bytes().count(b"\n") if path.is_file() else 0
+    if [row.get("epoch") for row in rows] != [*range(1, num_lines + 1)]:
+        return f"{path}: damaged"
+    return "" if read_result(folder) else _lost_result(folder)
+
+
+def _lost_result(folder: Path) -> str:
+    """Of a trial without a result: whether W&B was shown one."""
+    try:
+        shown = read_sealed(folder / MIRROR_FILE)
+    except DamagedError as error:
+        return str(error)
+    return f"{folder / RESULT}: absent" if shown and shown["state"] != "stopped" else ""
+
+
 def _show(work: Work, trials: list[Trial], *, replaces: bool = False) -> dict[str, str]:
-    """Writes the runs of these trials; returns what went wrong, by the name of the trial."""
+    """Writes the runs of these trials; returns what went wrong, by the id of the trial."""
     forget_mirrored(work, trials)
     mirror = Mirror(work, replaces)
     for trial in trials:
@@ -94,7 +149,7 @@ def _show(work: Work, trials: list[Trial], *, replaces: bool = False) -> dict[st
     except KeyboardInterrupt:
         mirror.close(MIRROR_WITHIN_S)
         raise
-    return mirror.problems
+    return {trial.trial_id: mirror.problems[trial.name] for trial in trials if trial.name in mirror.problems}
 
 
 def _look_again(work: Work, look: Look) -> Gaps:
@@ -108,7 +163,7 @@ def _look_again(work: Work, look: Look) -> Gaps:
 
 def _gaps(work: Work, look: Look) -> Gaps:
     """The gaps of the study's trials as it stands; directories of other ones, as of an earlier plan, are no matter."""
-    known = {trial.trial_id for trial in work.agenda.trials}
+    known = _names(work)
     project = read_project(work.folder) if work.spec.tracking.mode == "online" else None
     return {trial_id: gap for trial_id, gap in look(work, project).items() if trial_id in known}
 

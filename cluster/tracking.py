@@ -7,7 +7,6 @@ A mirror never disturbs training. It works in a thread of its own, and everythin
 import netrc
 import os
 import queue
-import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -23,7 +22,7 @@ from wandb.errors import CommError
 from cluster.preparation import Work, trial_record
 from cluster.session import STUCK
 from cluster.tracking_address import note_address
-from cluster.tracking_record import SETTLE_S, WrittenRun, is_mirrored, read_end, write_record
+from cluster.tracking_record import SETTLE_S, WrittenRun, is_mirrored, read_end, settle
 from study.design import Trial
 from study.spec import StudySpec
 from trainable.config import InputError
@@ -37,11 +36,17 @@ REST_S = 60.0
 
 @dataclass
 class OpenRun:
-    """A W&B run that is being written, and how many rows it holds."""
+    """A W&B run that is being written.
+
+    Attributes:
+        num_rows: how many rows it holds.
+        leftovers: folders of the trial's earlier runs, which an interrupted driver left, or which are not as they were.
+    """
 
     trial: Trial
     run: wandb.Run
     num_rows: int
+    leftovers: list[Path]
 
 
 @dataclass
@@ -87,9 +92,10 @@ class Mirror:
         if self._thread.is_alive():
             self.problems[STUCK] = "had not taken everything when the run ended"
             return
-        for opened in self._open.values():
-            with self._reporting(opened.trial.name):
-                opened.run.finish(exit_code=1)
+        for trial_id in list(self._open):
+            with self._reporting(self._open[trial_id].trial.name):
+                self._finish(self._open.pop(trial_id), None)
+        self._settle_all()
         with self._reporting(SERVICE):  # an interrupt may have reached it, too, and before us
             wandb.teardown()
 
@@ -100,9 +106,7 @@ class Mirror:
                 self._catch_up(trial, was_stopped)
                 self.problems.pop(trial.name, None)
             self._record_settled()
-        while self._written:
-            time.sleep(SETTLE_S / 2)
-            self._record_settled()
+        self._settle_all()
 
     @contextmanager
     def _reporting(self, name: str) -> Iterator[None]:
@@ -123,10 +127,11 @@ class Mirror:
             opened.run.log(row, step=int(row["epoch"]))
             opened.num_rows += 1
         if end and opened.num_rows == end["epochs"]:
-            self._finish(trial, end)
+            self._finish(self._open.pop(trial.trial_id), end)
+            self._ended.add(trial.trial_id)
 
     def _start(self, trial: Trial) -> OpenRun:
-        """Opens the trial's run. Offline, what an interrupted driver left of it is replaced as a whole.
+        """Opens the trial's run. Offline, what an interrupted driver left of it is replaced as a whole, in the end.
 
         A service that is away takes ANSWER_S to be told as such; it is not asked again at once.
         """
@@ -145,14 +150,15 @@ class Mirror:
             another_id = f"{run_id}-{time.time_ns() // 10**9}"
             self._begin(trial, run_id, group=f"{spec.study}-replaced", config={"replaced_by": another_id}).finish(1)
             run_id = another_id
-        for leftover in [] if is_online else self.work.folder.glob(f"wandb/offline-run-*-{run_id}"):
-            shutil.rmtree(leftover)
+        # W&B appends a counter to the names of folders of one second.
+        leftovers = [] if is_online else list(self.work.folder.glob(f"wandb/offline-run-*-{run_id}*"))
         run = self._begin(trial, run_id, group=spec.study, config=trial_record(self.work, trial))
         if is_online:
             note_address(self.work.folder, run.project_url)
         run.define_metric("epoch")
         run.define_metric("*", step_metric="epoch")
-        return OpenRun(trial, run, num_rows=max(0, run.starting_step - 1))  # a step is an epoch, from 1
+        num_rows = max(0, run.starting_step - 1)  # a step is an epoch, from 1
+        return OpenRun(trial, run, num_rows, leftovers)
 
     def _begin(self, trial: Trial, run_id: str, group: str, config: dict[str, Any]) -> wandb.Run:
         """A run, gone on with where W&B's service has one of this id."""
@@ -170,13 +176,19 @@ class Mirror:
             settings=_lean_settings(),
         )
 
-    def _finish(self, trial: Trial, end: dict[str, Any]) -> None:
-        run = self._open.pop(trial.trial_id).run
-        run.summary.update({name: end[name] for name in SUMMARY if name in end})
-        path = Path(run.settings.sync_file)
-        run.finish(exit_code=0)
-        self._written.append(WrittenRun(trial, end, path))
-        self._ended.add(trial.trial_id)
+    def _finish(self, opened: OpenRun, end: dict[str, Any] | None) -> None:
+        """Closes a run: as one that ended so, or as one that goes on another time. One in trouble replaces nothing."""
+        if end:
+            opened.run.summary.update({name: end[name] for name in SUMMARY if name in end})
+        path = Path(opened.run.settings.sync_file)
+        opened.run.finish(exit_code=0 if end else 1)
+        if end or (opened.leftovers and opened.trial.name not in self.problems):
+            self._written.append(WrittenRun(opened.trial, end, path, opened.leftovers))
+
+    def _settle_all(self) -> None:
+        while self._written:
+            time.sleep(SETTLE_S / 2)
+            self._record_settled()
 
     def _record_settled(self) -> None:
         """Notes, in their trials' directories, the run files that W&B's service has finished writing."""
@@ -184,7 +196,7 @@ class Mirror:
         for written in self._written:
             with self._reporting(written.trial.name):
                 if written.has_settled():
-                    write_record(self.work, written)
+                    settle(self.work, written)
                 else:
                     waiting.append(written)
         self._written = waiting

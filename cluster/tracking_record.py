@@ -1,8 +1,9 @@
 """What the mirror notes of a run in its trial's directory, once the run is in W&B as a whole."""
 
 import hashlib
+import shutil
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,17 @@ MIN_RUN_BYTES = 100  # a run file starts with 7 bytes of header
 
 @dataclass
 class WrittenRun:
-    """The file of an ended run, which W&B's service may go on writing to for an instant after `finish` returns."""
+    """The file of a closed run, which W&B's service may go on writing to for an instant after `finish` returns.
+
+    Attributes:
+        end: how the trial ended; None where it has not.
+        leftovers: folders of earlier runs of the trial, in whose place this one comes.
+    """
 
     trial: Trial
-    end: dict[str, Any]
+    end: dict[str, Any] | None
     path: Path
+    leftovers: Sequence[Path] = ()
     size: int = -1
     _finished: float = field(default_factory=time.monotonic)
     _seen: float = field(default_factory=time.monotonic)
@@ -73,16 +80,22 @@ def forget_mirrored(work: Work, trials: Iterable[Trial]) -> None:
         (work.trial_folder(trial) / MIRROR_FILE).unlink(missing_ok=True)
 
 
-def write_record(work: Work, written: WrittenRun) -> None:
-    """Notes, in its trial's directory, that a run file is as W&B's service has finished it."""
-    record = {
-        "mode": work.spec.tracking.mode,
-        "state": written.end["state"],
-        "result_sha256": written.end["result_sha256"],
-        "file": str(written.path.relative_to(work.folder)),
-        "file_sha256": _sha256(written.path),
-    }
-    write_sealed(work.trial_folder(written.trial) / MIRROR_FILE, record)
+def settle(work: Work, written: WrittenRun) -> None:
+    """Notes, in its trial's directory, that a run file is as W&B's service has finished it; earlier ones go only then.
+
+    Whoever is interrupted before leaves two files of one run, which readers take for one.
+    """
+    if written.end:
+        record = {
+            "mode": work.spec.tracking.mode,
+            "state": written.end["state"],
+            "result_sha256": written.end["result_sha256"],
+            "file": str(written.path.relative_to(work.folder)),
+            "file_sha256": _sha256(written.path),
+        }
+        write_sealed(work.trial_folder(written.trial) / MIRROR_FILE, record)
+    for leftover in written.leftovers:
+        shutil.rmtree(leftover)
 
 
 def _sha256(path: Path) -> str:

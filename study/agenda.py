@@ -109,6 +109,11 @@ class Agenda:
         return [*self.exploration.trials, *self._confirming.values()]
 
     @property
+    def extensions(self) -> list[list[int]]:
+        """The seeds of each addition to confirmation; one addition to several levels is one."""
+        return [list(seeds) for seeds in dict.fromkeys(tuple(seeds) for _, seeds in self._extra_seeds)]
+
+    @property
     def missing(self) -> list[Trial]:
         """Known trials that are not done and that this agenda is to run."""
         return [trial for trial in self.trials if not self.is_done(trial) and self.is_wanted(trial)]

@@ -38,6 +38,11 @@ def check_parameter(name: str, parameter: Parameter) -> None:
     """
     where = f"parameters.{name}"
     _check_name(name, where)
+    if name == "points_seed" and parameter.role == "nuisance":
+        raise InputError(
+            f"{where}: must not have role: nuisance, as the draw of points that is chosen is the luckiest one; give it"
+            f" role: scientific to tell points from weights, or fix it under training"
+        )
     if parameter.values is not None:
         for value in parameter.values:
             check_value(TrainConfig, name, value, where)

@@ -30,6 +30,9 @@ def read_training_file(path: Path) -> TrainingFile:
     Raises:
         InputError: one line with the file, the field, the rule and the remedy.
     """
+    if path.is_dir():
+        name = "config.yaml" if (path / "config.yaml").is_file() else "the training file"
+        raise InputError(f"{path}: is a folder; name {name} in it, as in {path / 'config.yaml'}")
     mapping = read_yaml(path)
     if not isinstance(mapping, dict):
         raise InputError(f"{path}: must be a mapping with the sections {', '.join(SECTIONS)}")

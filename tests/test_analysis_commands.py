@@ -63,7 +63,7 @@ def test_power_gives_a_row_for_each_number_of_seeds(study: Path, capsys: Capture
     assert [row["num_seeds"] for row in described["rows"]] == [3, 6]
     assert described["margin"] == 0.02
     assert canopoint.main(["power", str(study)]) == 0
-    assert "GPU-hours" in capsys.readouterr().out
+    assert "hours of training" in capsys.readouterr().out
 
 
 def test_a_report_without_its_images_says_so_and_is_written(study: Path, capsys: Captured) -> None:
@@ -87,7 +87,9 @@ def test_what_nobody_trained_cannot_be_exported(study: Path, tmp_path: Path, cap
         (["analyze", "nowhere"], "nowhere"),
         (["power", "STUDY", "--seeds", "1"], "--seeds: must be 2 to "),
         (["power", "STUDY", "--margin", "0"], "--margin: must be a number above 0"),
+        (["report", "STUDY", "--to-wandb", "a/b/c"], "--to-wandb a/b/c: must be ENTITY/PROJECT"),
         (["export", "nowhere"], "nowhere"),
+        (["export", "s3://bucket/studies/demo"], "s3://bucket/studies/demo: "),
         (["sync", "nowhere"], "nowhere"),
     ],
 )

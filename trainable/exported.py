@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from trainable.atomic import check_parent, write_atomically
-from trainable.config import CLASS_NAMES, InputError
+from trainable.config import CLASS_NAMES, InputError, TrainConfig
 from trainable.graphs import (
     ONNX_FILE,
     PROGRAM_FILE,
@@ -31,11 +31,11 @@ from trainable.graphs import (
     write_onnx,
     write_program,
 )
-from trainable.replaced_folder import check_replaceable, replaced_folder
-from trainable.sealed import DamagedError, read_sealed, write_sealed
+from trainable.replaced_folder import check_replaceable, file_checksum, is_sound, read_mark, replaced_folder
+from trainable.sealed import read_sealed, write_sealed
 from trainable.trained import TrainedModel, load_trained
 from trainable.trial_files import CONFIG, RESULT, read_result
-from trainable.weights_file import MANIFEST, WEIGHTS, file_checksum, write_weights
+from trainable.weights_file import MANIFEST, WEIGHTS, write_weights
 
 OWN_FILES = (WEIGHTS, PROGRAM_FILE, ONNX_FILE, MANIFEST)
 
@@ -61,9 +61,10 @@ def export_models(exports: list[ModelExport], *, onnx: bool, say: Callable[[str]
     """Makes every folder that is not there yet as it would be made.
 
     Args:
-        exports: checked, all of them, before the first is made.
+        exports: that all of them can be exported is checked before the first is made; but whether a checkpoint is
+            sound shows only when it is read.
         onnx: whether to write `model.onnx` too.
-        say: told of every folder.
+        say: told of every folder, and before the first how many there will be and how large.
 
     Returns:
         The folders, those included that were there.
@@ -73,17 +74,29 @@ def export_models(exports: list[ModelExport], *, onnx: bool, say: Callable[[str]
     """
     if onnx:
         check_onnx_installed()
-    sources = [_source(each, onnx) for each in exports]
-    for each, source in zip(exports, sources, strict=True):
+    planned = [(each, _source(each, onnx)) for each in exports]
+    missing = []
+    for each, source in planned:
         if _is_made(each.out, source):
             say(f"{each.out}: there already, and sound")
-            continue
+        else:
+            missing.append((each, source))
+    if len(missing) > 1:
+        size = sum(_num_bytes(each, source) for each, source in missing)
+        say(f"exporting {len(missing)} models, some {size / 1e6:,.1f} MB")
+    for each, source in missing:
         checked = _export(each, source, onnx)
         ties = sum(agreement.num_ties for agreement in checked.values())
         told = f"; {ties} pixels are ties that rounding decides" if ties else ""
         gives = "give" if len(checked) > 1 else "gives"
         say(f"{each.out}: {' and '.join(checked)} {gives} our masks on {num_images(checked)} made images{told}")
     return [each.out for each in exports]
+
+
+def _num_bytes(export: ModelExport, source: Mapping[str, Any]) -> int:
+    """About what a folder takes: the last checkpoint holds the weights, and so does every graph."""
+    state = export.trial / "checkpoint" / str(source["checkpoint"])
+    return state.stat().st_size * (1 + len(source["graphs"]))
 
 
 def num_images(checked: Mapping[str, Agreement]) -> int:
@@ -115,21 +128,8 @@ def _source(export: ModelExport, onnx: bool) -> dict[str, Any]:
 
 
 def _is_made(folder: Path, source: Mapping[str, Any]) -> bool:
-    try:
-        manifest = read_sealed(folder / MANIFEST)
-    except DamagedError:
-        return False  # made anew
-    if manifest is None:
-        return False
-    made_from = manifest["source"]
-    has_graphs = set(source["graphs"]) <= set(made_from["graphs"])  # more of them do no harm
-    if not has_graphs or {**made_from, "graphs": source["graphs"]} != source:
-        return False
-    return all(_has_checksum(folder / name, checksum) for name, checksum in manifest["files"].items())
-
-
-def _has_checksum(path: Path, checksum: str) -> bool:
-    return path.is_file() and file_checksum(path) == checksum
+    manifest = read_mark(folder / MANIFEST)  # check_replaceable has read it
+    return manifest is not None and manifest.source == source and is_sound(folder, manifest)
 
 
 def _export(export: ModelExport, source: Mapping[str, Any], onnx: bool) -> dict[str, Agreement]:
@@ -164,6 +164,11 @@ def _header(export: ModelExport, trained: TrainedModel) -> dict[str, object]:
         "trial_id": export.trial.name,
         "trainer_version": described["trainer_version"],
         "class_names": list(CLASS_NAMES),
-        "training": trained.config.to_mapping(),
+        "training": _without_paths(trained.config),
         "images": described["images"],
     }
+
+
+def _without_paths(config: TrainConfig) -> dict[str, Any]:
+    """The settings; of a file of initial weights its name alone, for where it lay is nobody's business."""
+    return {**config.to_mapping(), "weights": Path(config.weights).name}

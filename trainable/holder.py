@@ -84,7 +84,8 @@ def _process(pid: int) -> tuple[str, int | None]:
 
 def _command() -> str:
     words = [word for word in sys.argv[1:2] if re.fullmatch("[a-z]{1,20}", word)]
-    return " ".join([Path(sys.argv[0]).stem or "python", *words])
+    program = Path(sys.argv[0]).stem
+    return " ".join(["python" if program in ("", "-", "-c") else program, *words])
 
 
 def _user() -> str:

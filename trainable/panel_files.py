@@ -11,14 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainable.config import InputError
-from trainable.sealed import DamagedError, read_sealed
+from trainable.replaced_folder import is_sound, read_mark
+from trainable.sealed import DamagedError
 from trainable.trial_files import COUNTS, read_result
 
 PANELS_FILE = "panels.json"
 NUM_SCENES = 2
 """How many of the best and how many of the worst scenes are shown."""
 
-VERSION = 1
+VERSION = 2
 """Of the pictures. Raise it with every change to them: panels of another version are drawn anew."""
 
 
@@ -39,13 +40,13 @@ class Evaluated:
     source: Mapping[str, Any]
 
 
-def panels_folder(study_dir: Path) -> Path:
-    """Where a study's panels lie."""
-    return study_dir / "analysis" / "panels"
+def panels_folder(out: Path) -> Path:
+    """Where the panels lie in the folder of an analysis' results."""
+    return out / "analysis" / "panels"
 
 
-def lacks_panels(study_dir: Path, trial_id: str) -> bool:
-    """Whether a finished trial is at hand whose panels are not drawn, or no longer sound.
+def lacks_panels(study_dir: Path, trial_id: str, out: Path) -> bool:
+    """Whether a finished trial is at hand whose panels are not drawn into `out`, or no longer sound.
 
     So it is where its counts are damaged: `panels.draw_panels` says so then.
     """
@@ -53,7 +54,7 @@ def lacks_panels(study_dir: Path, trial_id: str) -> bool:
     if read_result(trial) is None:
         return False
     try:
-        return not drawn_panels(study_dir, read_evaluated(trial))
+        return not drawn_panels(out, read_evaluated(trial))
     except InputError:
         return True
 
@@ -78,17 +79,15 @@ def read_evaluated(trial: Path, num_scenes: int = NUM_SCENES) -> Evaluated:
     return Evaluated(trial, split, counts, {**source, "result": result["result_sha256"]})
 
 
-def drawn_panels(study_dir: Path, evaluated: Evaluated) -> list[str]:
+def drawn_panels(out: Path, evaluated: Evaluated) -> list[str]:
     """The names of a trial's pictures, if they are there and sound; else none."""
-    folder = panels_folder(study_dir)
-    try:
-        content = read_sealed(folder / PANELS_FILE)
-    except DamagedError:
-        return []  # drawn anew
-    if content is None or content["source"] != evaluated.source:
+    folder = panels_folder(out)
+    if not folder.is_dir():
         return []
-    sound = all(
-        (folder / name).is_file() and hashlib.sha256((folder / name).read_bytes()).hexdigest() == checksum
-        for name, checksum in content["checksums"].items()
-    )
-    return [panel["file"] for panel in content["panels"]] if sound else []
+    try:
+        mark = read_mark(folder / PANELS_FILE)
+    except DamagedError:
+        return []
+    if mark is None or mark.source != evaluated.source or not is_sound(folder, mark):
+        return []
+    return list(mark.files)

@@ -1,7 +1,8 @@
-"""One prediction as a picture: image, labelled points, truth, prediction, errors and a legend, in two rows of three.
+"""One prediction as a picture: image, labelled points, truth, prediction, errors and a legend, in three rows of two.
 
-Two rows, so that a tile is a third of a phone's width. Forest is told from background by lightness and points by shape,
-errors are blue and vermilion: nothing hangs on telling red from green. Colours: Okabe and Ito 2008.
+Two columns, so that a phone's width, some 340 pixels, shows the legend in letters of twelve pixels. Forest is told from
+background by lightness and points by shape, errors are blue and vermilion: nothing hangs on telling red from green.
+Colours: Okabe and Ito 2008.
 """
 
 import io
@@ -18,8 +19,8 @@ from trainable.points import Points
 TILE, GAP, TITLE = 256, 12, 30
 """Side of a tile, space around it, height of its title; pixels."""
 
-COLUMNS = 3
-TITLE_SIZE, LEGEND_SIZE = 21, 16
+COLUMNS = 2
+TITLE_SIZE, LEGEND_SIZE = 22, 20
 
 Colour = tuple[int, int, int]
 INK, PAPER = (20, 20, 20), (255, 255, 255)
@@ -71,7 +72,7 @@ def draw_prediction(prediction: Prediction) -> bytes:
         left = GAP + number % COLUMNS * (TILE + GAP)
         top = GAP + number // COLUMNS * (TILE + TITLE + GAP)
         draw.text((left, top), _fitting(title, font), fill=INK, font=font)
-        canvas.paste(tile, (left, top + TITLE))
+        canvas.paste(tile, (left, top + TITLE if title else top))
     buffer = io.BytesIO()
     canvas.save(buffer, format="PNG", optimize=True)
     return buffer.getvalue()
@@ -129,7 +130,8 @@ def _mark(draw: ImageDraw.ImageDraw, x: float, y: float, radius: float, *, is_fo
 
 
 def _legend(prediction: Prediction) -> Image.Image:
-    tile = Image.new("RGB", (TILE, TILE), PAPER)
+    """What the colours and marks mean, and what is said; as high as a tile with its title, for it has none."""
+    tile = Image.new("RGB", (TILE, TITLE + TILE), PAPER)
     draw, font = ImageDraw.Draw(tile), ImageFont.load_default(LEGEND_SIZE)
     swatches = [("forest", FOREST), ("background", BACKGROUND)]
     swatches += [("called forest, is not", FALSE_FOREST), ("forest, missed", MISSED_FOREST)]
@@ -137,16 +139,16 @@ def _legend(prediction: Prediction) -> Image.Image:
         swatches.append(("truth unknown", UNKNOWN[0]))
     line = LEGEND_SIZE + 6
     for number, (text, colour) in enumerate(swatches):
-        draw.rectangle((0, number * line + 2, LEGEND_SIZE, number * line + 2 + LEGEND_SIZE), fill=colour, outline=INK)
+        draw.rectangle((0, number * line + 4, LEGEND_SIZE, number * line + 4 + LEGEND_SIZE), fill=colour, outline=INK)
         draw.text((LEGEND_SIZE + 8, number * line), text, fill=INK, font=font)
     top = len(swatches) * line
-    if prediction.points is not None:
-        _mark(draw, LEGEND_SIZE / 2, top + line / 2, 5, is_forest=True)
-        _mark(draw, LEGEND_SIZE / 2 + 14, top + line / 2, 5, is_forest=False)
-        draw.text((LEGEND_SIZE + 24, top), "points on these two", fill=INK, font=font)
+    for is_forest in (True, False) if prediction.points is not None else ():
+        _mark(draw, LEGEND_SIZE / 2, top + line / 2 + 1, 6, is_forest=is_forest)
+        text = f"point on {'forest' if is_forest else 'background'}"
+        draw.text((LEGEND_SIZE + 8, top), text, fill=INK, font=font)
         top += line
     for number, text in enumerate(prediction.lines):
-        draw.text((0, top + 6 + number * line), _fitting(text, font), fill=INK, font=font)
+        draw.text((0, top + 4 + number * line), _fitting(text, font), fill=INK, font=font)
     return tile
 
 

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from trainable.atomic import write_atomically
+from trainable.atomic import check_parent, write_atomically
 from trainable.config import DENSE, IGNORE_INDEX, DataConfig, InputError
 from trainable.data import load_index
 from trainable.image_table import ImagePair
@@ -27,27 +27,47 @@ from trainable.metrics import dataset_metrics
 from trainable.panel_files import NUM_SCENES, PANELS_FILE, Evaluated, drawn_panels, panels_folder, read_evaluated
 from trainable.panel_picture import Prediction, draw_prediction
 from trainable.points import Points, draw_points
-from trainable.replaced_folder import replaced_folder
+from trainable.replaced_folder import check_replaceable, replaced_folder
 from trainable.scenes import SceneIndex
 from trainable.sealed import read_sealed, write_sealed
 from trainable.store import decode_pair
 from trainable.train import unit_scale
 from trainable.trained import TrainedModel, load_trained
 
-BEST, WORST, ONLY = "best", "worst", "only"
 SPLIT_WORDS = {"test": "test", "val": "validation"}
 
 
 @dataclass(frozen=True)
 class _Pick:
-    """A scene to be shown, by one of its images."""
+    """A scene to be shown, by one of its images; the best of all scenes has rank 1."""
 
-    kind: str
+    rank: int
+    num_scenes: int
     scene: str
     miou: float
     num_images: int
     image: str
     image_miou: float
+
+    def title(self, split: str) -> str:
+        """Which scene this is."""
+        among = f"{self.rank} of {self.num_scenes} by mIoU" if self.num_scenes > 1 else "the only one"
+        return f"{SPLIT_WORDS[split].capitalize()} scene {self.scene}, {among}"
+
+
+@dataclass(frozen=True)
+class _Labels:
+    """What of an image is labelled.
+
+    Attributes:
+        points: None where every pixel is.
+        title: what they are, in a few words.
+        are_drawn: whether they are drawn for the picture, as the trial draws points.
+    """
+
+    points: Points | None
+    title: str
+    are_drawn: bool = False
 
 
 def draw_panels(
@@ -57,10 +77,13 @@ def draw_panels(
     cache: Path,
     say: Callable[[str], None],
     num_scenes: int = NUM_SCENES,
+    *,
+    out: Path,
 ) -> list[Path]:
-    """Draws the panels of a trial into `study_dir/analysis/panels`, unless they are there.
+    """Draws the panels of a trial into `out/analysis/panels`, unless they are there.
 
-    Pictures are an extra of a report: where images or weights are no longer at hand, a line says so and why.
+    Pictures are an extra of a report: where images or weights are no longer at hand, or nothing can be written, a line
+    says so and why.
 
     Args:
         study_dir: the study's folder.
@@ -69,19 +92,23 @@ def draw_panels(
         cache: folder of made data.
         say: told why there are none.
         num_scenes: how many of the best and how many of the worst; fewer where scenes would be shown twice.
+        out: folder of the results; the study's own, or another.
 
     Returns:
         The pictures, best scene first, worst last.
     """
+    folder = panels_folder(out)
     try:
         evaluated = read_evaluated(study_dir / "trials" / trial_id, num_scenes)
-        files = drawn_panels(study_dir, evaluated)
+        files = drawn_panels(out, evaluated)
         if not files:
-            files = _draw(study_dir, evaluated, _same_images(study_dir, data, cache))
-    except InputError as error:
+            check_parent(folder, "the report's panels")
+            check_replaceable(folder, PANELS_FILE)
+            files = _draw(folder, evaluated, _same_images(study_dir, data, cache))
+    except (InputError, OSError) as error:
         say(f"no prediction panels: {error}")
         return []
-    return [panels_folder(study_dir) / file for file in files]
+    return [folder / file for file in files]
 
 
 def _same_images(study_dir: Path, data: DataConfig, cache: Path) -> SceneIndex:
@@ -97,22 +124,22 @@ def _same_images(study_dir: Path, data: DataConfig, cache: Path) -> SceneIndex:
     return index
 
 
-def _draw(study_dir: Path, evaluated: Evaluated, index: SceneIndex) -> list[str]:
+def _draw(folder: Path, evaluated: Evaluated, index: SceneIndex) -> list[str]:
     trained = load_trained(evaluated.trial)
     pairs = {pair.image.name: pair for pair in index.pairs}
     picks = _pick_scenes(evaluated.counts, pairs, int(evaluated.source["num_scenes"]))
     trial_id, split = evaluated.trial.name, evaluated.split
     entries: list[dict[str, Any]] = []
     checksums: dict[str, str] = {}
-    with replaced_folder(panels_folder(study_dir), PANELS_FILE) as scratch:
+    with replaced_folder(folder, PANELS_FILE) as scratch:
         for number, pick in enumerate(picks, 1):
             name = f"{number}_{re.sub(r'[^A-Za-z0-9._-]', '_', pick.scene)[:80]}.png"
-            prediction = _predict(trained, pairs[pick.image], pick, split)
+            labels, prediction = _predict(trained, pairs[pick.image], pick, split)
             png = draw_prediction(prediction)
             write_atomically(scratch / name, png)
             checksums[name] = hashlib.sha256(png).hexdigest()
-            entries.append(_entry(name, trial_id, split, pick, prediction))
-        content = {"trial_id": trial_id, "panels": entries, "source": evaluated.source, "checksums": checksums}
+            entries.append(_entry(name, trial_id, split, pick, labels, prediction))
+        content = {"trial_id": trial_id, "panels": entries, "source": evaluated.source, "files": checksums}
         write_sealed(scratch / PANELS_FILE, content)
     return list(checksums)
 
@@ -126,59 +153,67 @@ def _pick_scenes(counts: Mapping[str, NDArray[Any]], pairs: Mapping[str, ImagePa
             members.setdefault(pairs[name].scene, []).append(position)
     miou = {scene: dataset_metrics(confusion[each])["miou"] for scene, each in members.items()}
     ranked = sorted(miou, key=lambda scene: (-miou[scene], scene))
-    num = min(num_scenes, len(ranked) // 2)
-    kinds = [(ONLY, ranked[0])] if len(ranked) == 1 else []
-    kinds += [(BEST, scene) for scene in ranked[:num]] + [(WORST, scene) for scene in ranked[len(ranked) - num :]]
+    num = max(min(num_scenes, len(ranked) // 2), 1)
+    ranks = sorted({*range(num), *range(len(ranked) - num, len(ranked))})
     picks = []
-    for kind, scene in kinds:
+    for rank in ranks:
+        scene = ranked[rank]
         own = {position: dataset_metrics(confusion[[position]])["miou"] for position in members[scene]}
         nearest = min(own, key=lambda position: (abs(own[position] - miou[scene]), names[position]))
-        picks.append(_Pick(kind, scene, miou[scene], len(own), names[nearest], own[nearest]))
+        picks.append(_Pick(rank + 1, len(ranked), scene, miou[scene], len(own), names[nearest], own[nearest]))
     return picks
 
 
 @torch.inference_mode()
-def _predict(trained: TrainedModel, pair: ImagePair, pick: _Pick, split: str) -> Prediction:
+def _predict(trained: TrainedModel, pair: ImagePair, pick: _Pick, split: str) -> tuple[_Labels, Prediction]:
     config = trained.config
     image, truth, _ = decode_pair(pair, trained.num_bands, config.image_size)
     logits = trained.model(unit_scale(torch.tensor(image[None])))[0]
     predicted = (logits[1] > logits[0]).numpy().astype(np.uint8)
-    points, title = _points(trained, pair, truth)
+    labels = _labels(trained, pair, truth)
     lines = [
-        f"{pick.kind} {SPLIT_WORDS[split]} scene: {pick.scene}",
-        f"mIoU {pick.miou:.3f}, this image {pick.image_miou:.3f}",
-        "labels only shown: not trained on",
+        f"{SPLIT_WORDS[split]} scene {pick.scene}",
+        f"{pick.rank} of {pick.num_scenes}: mIoU {pick.miou:.3f}",
+        f"this image: {pick.image_miou:.3f}",
     ]
-    return Prediction(image, truth, predicted, points, title, lines)
+    return labels, Prediction(image, truth, predicted, labels.points, labels.title, lines)
 
 
-def _points(trained: TrainedModel, pair: ImagePair, truth: NDArray[np.uint8]) -> tuple[Points | None, str]:
-    """Points as the trial would have them on this image, which nothing was trained on; those of people are as made."""
+def _labels(trained: TrainedModel, pair: ImagePair, truth: NDArray[np.uint8]) -> _Labels:
+    """Labels as the trial would have them on this image, which nothing was trained on; those of people are as made."""
     config = trained.config
     if pair.mask is None:
         rows, columns = np.nonzero(truth != IGNORE_INDEX)
-        return Points(rows, columns, truth[rows, columns]), "points that people made"
+        return _Labels(Points(rows, columns, truth[rows, columns]), "people's points")
     if isinstance(config.points_per_image, str):
         assert config.points_per_image == DENSE, "TrainConfig knows no other word"
-        return None, "every pixel labelled"
+        return _Labels(None, "every pixel labelled")
     points = draw_points(truth, config.points_per_image, pair.image.name, config)
-    return points, f"{points.rows.size} points"
+    return _Labels(points, f"{points.rows.size} points", are_drawn=True)
 
 
-def _entry(name: str, trial_id: str, split: str, pick: _Pick, prediction: Prediction) -> dict[str, Any]:
+def _entry(
+    name: str, trial_id: str, split: str, pick: _Pick, labels: _Labels, prediction: Prediction
+) -> dict[str, Any]:
+    title = pick.title(split)
+    return {
+        "file": name, "trial_id": trial_id, "split": split, "scene": pick.scene, "image": pick.image,
+        "miou": pick.miou, "image_miou": pick.image_miou, "rank": pick.rank, "num_scenes": pick.num_scenes,
+        "title": title, "text": _text(title, trial_id, pick, labels, prediction),
+    }  # fmt: skip
+
+
+def _text(title: str, trial_id: str, pick: _Pick, labels: _Labels, prediction: Prediction) -> str:
+    """What the picture shows, in words, its colours too: on a small screen its own legend is small."""
     truth, predicted = prediction.truth, prediction.predicted
     num_known = int(np.count_nonzero(truth != IGNORE_INDEX))
     false, missed = (np.count_nonzero(truth[predicted == said] == true) / num_known for said, true in ((1, 0), (0, 1)))
-    is_ours = not prediction.points_title.startswith("points")
-    drawn = ", as the trial draws points; shown alone, for nothing was trained on this image" if is_ours else ""
-    text = (
-        f"{pick.kind.capitalize()} {SPLIT_WORDS[split]} scene, {pick.scene}: mIoU {pick.miou:.3f} over its"
-        f" {pick.num_images} images; shown is {pick.image}, whose own is nearest ({pick.image_miou:.3f}). Above: the"
-        f" image, its labels ({prediction.points_title}{drawn}), the truth. Below: the prediction of trial {trial_id},"
-        f" and its errors: {false:.1%} of the known pixels are called forest and are not, {missed:.1%} are missed"
-        f" forest."
+    marks = "" if labels.points is None else "; green discs on forest, yellow squares on background"
+    drawn = "; drawn as the trial draws points and shown alone, for nothing was trained on this image"
+    return (
+        f"{title}: mIoU {pick.miou:.3f} over its {pick.num_images} images; shown is {pick.image}, whose own is nearest"
+        f" ({pick.image_miou:.3f}). Left to right, row by row: the image; its labels"
+        f" ({labels.title}{marks}{drawn if labels.are_drawn else ''}); the truth, forest dark; the prediction of trial"
+        f" {trial_id}; its errors: in orange {false:.1%} of the known pixels, called forest though they are not, in"
+        f" blue {missed:.1%}, forest that was missed."
     )
-    return {
-        "file": name, "trial_id": trial_id, "split": split, "scene": pick.scene, "image": pick.image,
-        "miou": pick.miou, "image_miou": pick.image_miou, "kind": pick.kind, "text": text,
-    }  # fmt: skip

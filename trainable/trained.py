@@ -22,6 +22,9 @@ from trainable.train import unit_scale
 from trainable.trial_files import CONFIG, read_result
 from trainable.weights_file import WEIGHTS, read_weights
 
+MAX_SCALE = 4096.0
+"""Of an image or its inverse: the largest `image_size`, of a single pixel."""
+
 TILES_TO_TELL = 32
 """An image of more tiles takes long enough to say how far it is."""
 
@@ -31,7 +34,8 @@ class TrainedModel:
     """A segmenter and what its images must be like.
 
     Attributes:
-        scale: side of a training image over that of its file, so that the ground looks as large as in training.
+        scale: side of a training image over that of its file, so that the ground looks as large as in training;
+            1/4096 to 4096.
     """
 
     model: Segmenter
@@ -43,12 +47,17 @@ class TrainedModel:
 def load_trained(folder: Path) -> TrainedModel:
     """Loads a finished run, or what was exported of one.
 
+    Args:
+        folder: of the run or the export; or the file of its weights there.
+
     Raises:
         InputError: neither, or a damaged one.
     """
+    if folder.name == WEIGHTS and folder.is_file():
+        folder = folder.parent
     if (folder / WEIGHTS).is_file():
         return _load_exported(folder)
-    result = read_result(folder)
+    result = read_result(folder) if folder.is_dir() else None
     if result is None or result["state"] != "completed":
         raise InputError(
             f"{folder}: holds no finished run (result.json) and no exported one ({WEIGHTS}); name a trial's folder, as"
@@ -57,7 +66,7 @@ def load_trained(folder: Path) -> TrainedModel:
     described = read_sealed(folder / CONFIG)
     if described is None:
         raise InputError(f"{folder / CONFIG}: absent; run the trial again, which writes it anew")
-    config = from_mapping(TrainConfig, described["training"], str(folder / CONFIG))
+    config = _config(described["training"], str(folder / CONFIG))
     epoch, arrays = checkpoint.load_latest(folder / "checkpoint") or (0, {})
     if epoch != result["epochs"]:  # an older checkpoint is another model
         raise InputError(
@@ -74,7 +83,7 @@ def _load_exported(folder: Path) -> TrainedModel:
     """The model of `weights.safetensors`, a file that may come from anywhere."""
     tensors, header = read_weights(folder)
     where = str(folder / WEIGHTS)
-    config = from_mapping(TrainConfig, header["training"], where)
+    config = _config(header["training"], where)
     num_bands, scale = _checked_images(header["images"], where)
     model = _untrained(config, num_bands)
     try:
@@ -82,6 +91,9 @@ def _load_exported(folder: Path) -> TrainedModel:
     except RuntimeError as error:
         told = " ".join(str(error).split())[:200]
         raise InputError(f"{where}: its tensors are not those of {config.encoder} ({told}); export again") from error
+    for name, own in model.state_dict().items():  # others would be converted, silently
+        if tensors[name].dtype != own.dtype:
+            raise InputError(f"{where}: {name} must be {own.dtype}, is {tensors[name].dtype}; export again")
     return TrainedModel(model.eval(), config, num_bands, scale)
 
 
@@ -90,20 +102,31 @@ def _untrained(config: TrainConfig, num_bands: int) -> Segmenter:
     return model.to(memory_format=torch.channels_last)
 
 
+def _config(training: Any, where: str) -> TrainConfig:
+    try:
+        return from_mapping(TrainConfig, training, "training")
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
+
+
 def _checked_images(images: Any, where: str) -> tuple[int, float]:
     """(bands, scale) of a header."""
     found = images if isinstance(images, dict) else {}
-    num_bands, scale = found.get("num_bands"), found.get("scale")
-    if type(num_bands) is int and 1 <= num_bands <= MAX_BANDS and type(scale) is float and 0 < scale < math.inf:
+    num_bands, scale = found.get("num_bands", 0), found.get("scale", 0.0)
+    are_numbers = type(num_bands) is int and type(scale) is float
+    if are_numbers and 1 <= num_bands <= MAX_BANDS and 1 / MAX_SCALE <= scale <= MAX_SCALE:
         return num_bands, scale
-    raise InputError(f"{where}: images: must tell 1 to {MAX_BANDS} num_bands and a scale above 0; export again")
+    raise InputError(
+        f"{where}: images: must tell 1 to {MAX_BANDS} num_bands and a scale from 1/{MAX_SCALE:.0f} to {MAX_SCALE:.0f};"
+        f" export again"
+    )
 
 
 def predict_files(folder: Path, images: list[Path], out: Path, overlap: int | None, say: Callable[[str], None]) -> None:
     """Writes a mask, 255 where forest is predicted, for every image file.
 
     Args:
-        folder: of a finished run.
+        folder: of a finished run or an exported one.
         images: image files of any size, with the bands that the run was trained on.
         out: folder of the masks, `<image's name>.png`.
         overlap: pixels that neighbouring tiles share; None for a quarter of a tile.
@@ -120,7 +143,7 @@ def predict_files(folder: Path, images: list[Path], out: Path, overlap: int | No
     targets = [out / f"{path.stem}.png" for path in images]
     _check_targets(targets)
     for path in images:
-        _check_image(path, trained.num_bands)
+        _check_image(path, trained)
     out.mkdir(parents=True, exist_ok=True)
     for path, target in zip(images, targets, strict=True):
         mask = predict_file(trained, path, overlap, say)
@@ -137,15 +160,26 @@ def _check_targets(targets: list[Path]) -> None:
             raise InputError(f"--out: {target} exists already; name another folder, or remove it")
 
 
-def _check_image(path: Path, num_bands: int) -> None:
+def _check_image(path: Path, trained: TrainedModel) -> None:
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     header = read_header(path)
-    if header.kind or header.num_bands != num_bands:
+    if header.kind or header.num_bands != trained.num_bands:
         raise InputError(
-            f"{path}: {header.kind or f'{header.num_bands} bands'}; the model was trained on {num_bands} bands of 8"
-            f" bits"
+            f"{path}: {header.kind or f'{header.num_bands} bands'}; the model was trained on {trained.num_bands} bands"
+            f" of 8 bits"
         )
+    num_pixels = math.prod(_scaled(header.size, trained.scale))
+    if Image.MAX_IMAGE_PIXELS and num_pixels > Image.MAX_IMAGE_PIXELS:
+        raise InputError(
+            f"{path}: {num_pixels} pixels at the model's scale, {trained.scale:g}; at most {Image.MAX_IMAGE_PIXELS}:"
+            f" cut it into smaller images"
+        )
+
+
+def _scaled(size: tuple[int, int], scale: float) -> tuple[int, int]:
+    """A size at the scale of the training images; no side is lost."""
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
 def predict_file(trained: TrainedModel, path: Path, overlap: int, say: Callable[[str], None]) -> NDArray[np.uint8]:
@@ -159,7 +193,7 @@ def predict_file(trained: TrainedModel, path: Path, overlap: int, say: Callable[
     """
     pixels, _ = read_image(path, trained.num_bands)
     height, width = pixels.shape[:2]
-    scaled = max(1, round(height * trained.scale)), max(1, round(width * trained.scale))
+    scaled = _scaled((height, width), trained.scale)
     tile = trained.config.image_size
     num_tiles = len(plan_windows(*scaled, tile, overlap))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

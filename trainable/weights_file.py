@@ -1,6 +1,5 @@
 """A trained model in one safetensors file: its tensors, and in the file's header what it takes to build it again."""
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +11,8 @@ from torch import Tensor
 
 from trainable.atomic import write_atomically
 from trainable.config import InputError
-from trainable.sealed import DamagedError, read_sealed
+from trainable.replaced_folder import file_checksum, read_mark
+from trainable.sealed import DamagedError
 
 WEIGHTS = "weights.safetensors"
 MANIFEST = "manifest.json"
@@ -53,19 +53,13 @@ def read_weights(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 def _check_manifest(folder: Path) -> None:
     """A flipped bit in a weight loads silently otherwise."""
-    manifest = read_sealed(folder / MANIFEST)
+    manifest = read_mark(folder / MANIFEST)
     if manifest is None:
         return
-    if manifest.get("files", {}).get(WEIGHTS) != file_checksum(folder / WEIGHTS):
+    if manifest.files.get(WEIGHTS) != file_checksum(folder / WEIGHTS):
         raise DamagedError(
             f"{folder / WEIGHTS}: damaged (its checksum differs from the one in {MANIFEST}); export again"
         )
-
-
-def file_checksum(path: Path) -> str:
-    """SHA-256 of a file's content."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _to_text(value: object) -> str:

@@ -3,32 +3,34 @@
 Names in it come out of run files and data folders, which may be anyone's: all of them are escaped.
 """
 
-import re
-from collections.abc import Iterable, Sequence
-from html import escape
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from analysis.export.best import arm_title
-from analysis.findings import Arm, Findings
+from analysis.find import find_floors
+from analysis.findings import Arm, Findings, FloorFinding
+from analysis.markdown_text import markdown_text as _escaped
 from analysis.reading.runs import StudyRuns
 from analysis.reading.study_files import read_study_json
-from analysis.statistics import Estimate, against_floor, mean_interval
-from analysis.wording import FLOORS, counted, level_text, listed, settings_text, words
+from analysis.report.protocol import data_rows, split_rows
+from analysis.statistics import mean_interval
+from analysis.wording import FLOORS, counted, level_text, settings_text, words
 
+ONNX_FILE = "model.onnx"
 FILES = (
     ("config.yaml", "data and settings of the run; `canopoint train` reads it"),
     ("weights.safetensors", "the tensors; its header says how to build the model again; `canopoint predict` reads it"),
     ("model.pt2", "a program for `torch.export.load`"),
-    ("model.onnx", "the same for ONNX runtimes, where it was exported with `--onnx`"),
+    (ONNX_FILE, "the same for ONNX runtimes"),
     ("manifest.json", "checksums of all files, and how the graphs' masks compare with our own"),
 )
 LIMITS = (
-    "It was trained on the images named above and on no others: other regions, seasons, sensors or resolutions are"
-    " outside of what was measured, and its intervals speak of other points, starting weights and image orders on"
-    " these very images. Evaluate it on labelled images of your own before you rely on it.",
+    "It was trained on images of the train split above and on no others: other regions, seasons, sensors or"
+    " resolutions are outside of what was measured, and its intervals speak of other points, starting weights and image"
+    " orders on these very images. Evaluate it on labelled images of your own before you rely on it.",
     "It tells forest from everything else. It knows no species, no single trees and no heights, and a mask says"
     " nothing of how sure it is.",
     "Its truth is the masks (or points) of its data, their mistakes included.",
@@ -39,6 +41,26 @@ METRICS = (
 )  # fmt: skip
 """Of all that is measured, what a user of a model asks about."""
 
+MAX_SCENES_TEXT = 300
+"""Characters that the names of a split's scenes take at most; a study may have thousands."""
+
+ONNX_USE = """\
+With onnxruntime and numpy alone, for `pixels` of (H, W, bands) uint8:
+
+```python
+import numpy
+import onnxruntime
+
+height, width = pixels.shape[:2]
+frame = [(0, max(-(-side // 32) * 32, 64) - side) for side in (height, width)]
+framed = numpy.pad(pixels, [*frame, (0, 0)], mode="symmetric")
+images = framed.transpose(2, 0, 1)[None].astype("float32") / 255
+session = onnxruntime.InferenceSession("NAME/model.onnx")
+logits = session.run(["logits"], {"images": images})[0]
+mask = (logits[0, 1] > logits[0, 0])[:height, :width]
+```"""
+SAME_BITS = "On the same kind of processor and with the same version of torch, training again gives the same bits."
+OTHER_BITS = "It was trained without `deterministic: true`: training again need not give the same bits."
 MADE_LICENCE = "The images were made by canopoint itself, and nobody holds rights in them."
 DATA_LICENCE = (
     "The licence of the training images is not known to canopoint: whoever passes the weights on must see that it"
@@ -46,21 +68,31 @@ DATA_LICENCE = (
 )
 
 
-def model_card(study_dir: Path, runs: StudyRuns, findings: Findings, arm: Arm, name: str) -> str:
-    """The card of an arm's model at its lowest seed, as Markdown."""
-    training = runs.training[arm.trial_ids[0]]
+def model_card(study_dir: Path, runs: StudyRuns, findings: Findings, arm: Arm, name: str, *, onnx: bool) -> str:
+    """The card of an arm's model at its lowest seed, as Markdown.
+
+    Args:
+        study_dir: whose trials may be at hand.
+        runs: the study's.
+        findings: of them.
+        arm: whose model it is.
+        name: of the folder that it lies in.
+        onnx: whether `model.onnx` lies there, too.
+    """
+    training = without_paths(runs.training[arm.trial_ids[0]])
+    files = [(_code(file), text) for file, text in FILES if onnx or file != ONNX_FILE]
     sections = [
         ("", _what_it_is(findings, arm, training)),
-        ("Use", _use(runs, training, name)),
+        ("Use", _use(runs, training, name, onnx=onnx)),
         ("Input and output", _bullets(_interface(study_dir, runs, arm, training))),
         ("What it reached", _reached(runs, findings, arm)),
         ("Floors", _floors(runs, findings, arm)),
-        ("Data", _table(("", ""), _data_rows(runs))),
+        ("Data", _data(runs)),
         ("Training", _table(("setting", "value"), [(_code(key), _code(training[key])) for key in training])),
         ("Read with care", _bullets(_escaped(caveat.text) for caveat in findings.caveats)),
         ("Limits", _bullets([*LIMITS, _left_out(findings)])),
         ("Licence", _licence(runs, training)),
-        ("Files", _table(("file", "what it is"), [(_code(file), text) for file, text in FILES])),
+        ("Files", _table(("file", "what it is"), files)),
     ]
     title = f"# Forest segmentation: {_escaped(findings.study)}, {_escaped(name)}"
     return "\n\n".join([title, *(f"## {head}\n\n{text}" if head else text for head, text in sections)]) + "\n"
@@ -69,31 +101,26 @@ def model_card(study_dir: Path, runs: StudyRuns, findings: Findings, arm: Arm, n
 def _what_it_is(findings: Findings, arm: Arm, training: dict[str, Any]) -> str:
     phase = "confirmation" if findings.is_confirmed else "exploration"
     return (
-        f"{_escaped(arm_title(findings, arm))}: {_escaped(settings_text(arm.parameters))}. A U-Net on"
+        f"{_escaped(arm_title(findings, arm))}: {_escaped(settings_text(without_paths(arm.parameters)))}. A U-Net on"
         f" {_code(training.get('encoder', 'unknown'))} that calls every pixel of an aerial image forest or background."
         f" These are the weights of seed {arm.seeds[0]}, the lowest of {counted(len(arm.seeds), f'{phase} seed')}"
         f" ({', '.join(map(str, arm.seeds))}): none was chosen for its luck."
     )
 
 
-def _use(runs: StudyRuns, training: dict[str, Any], name: str) -> str:
+def _use(runs: StudyRuns, training: dict[str, Any], name: str, *, onnx: bool) -> str:
     source = _code(runs.data.get("source", "unknown"))
     images = (
         "Training again makes the same images." if _is_made(runs) else f"Training again needs the images ({source})."
     )
     gpu = " It wants a GPU (`device: cuda`)." if training.get("device") == "cuda" else ""
-    return (
+    bits = SAME_BITS if training.get("deterministic") is True else OTHER_BITS
+    commands = (
         f"From the folder that holds `{name}`:\n\n"
         f"```\ncanopoint predict {name} IMAGE... --out masks     # masks of images of any size\n"
-        f"canopoint train {name}/config.yaml                # trains it again, from the data\n```\n\n"
-        f"With onnxruntime and numpy alone, for `pixels` of (H, W, bands) uint8:\n\n"
-        f'```python\nimages = pixels.transpose(2, 0, 1)[None].astype("float32") / 255\n'
-        f'session = onnxruntime.InferenceSession("{name}/model.onnx")\n'
-        f'logits = session.run(["logits"], {{"images": images}})[0]\n'
-        f"mask = logits[0, 1] > logits[0, 0]\n```\n\n"
-        f"{images}{gpu} On the same kind of processor and with the same version of torch, training again gives the same"
-        f" bits."
+        f"canopoint train {name}/config.yaml                # trains it again, from the data\n```"
     )
+    return "\n\n".join([commands, *([ONNX_USE.replace("NAME", name)] if onnx else []), f"{images}{gpu} {bits}"])
 
 
 def _is_made(runs: StudyRuns) -> bool:
@@ -116,8 +143,8 @@ def _interface(study_dir: Path, runs: StudyRuns, arm: Arm, training: dict[str, A
         "They give `logits`, (B, 2, H, W) float32: background, forest. The mask is forest where the second is the"
         " larger; softmax gives probabilities.",
         "Numbers are float32 throughout, as `canopoint predict` computes; training may have used bfloat16. On a CPU the"
-        " graphs' masks equal our own in every pixel, but where rounding decides between two equal logits;"
-        " `manifest.json` counts those.",
+        " graphs' masks were held against our own on the made images that `manifest.json` counts, and were equal in"
+        " every pixel but where rounding decides between two equal logits; it counts those, too.",
     ]
 
 
@@ -132,14 +159,14 @@ def _images(study_dir: Path, trial_id: str) -> dict[str, Any]:
 def _reached(runs: StudyRuns, findings: Findings, arm: Arm) -> str:
     split = "test" if findings.is_confirmed else "val"
     text = (
-        f"{_code(findings.metric)} over {counted(arm.value.num_seeds, 'seed')}: {arm.value.text()}; these weights:"
-        f" {arm.readings[0]:.3f}."
+        f"{_code(findings.metric)} over {counted(arm.value.num_seeds, 'seed')}: {arm.value.text()};"
+        f" {_these_weights(runs, findings, arm)}."
     )
     if not findings.is_confirmed:
         text += " Settings were chosen on the same validation images, which flatters them a little."
     rows = [
         (_code(metric), f"{values[0]:.3f}", mean_interval(values).text())
-        for metric, values in _metrics(runs, arm, split).items()
+        for metric, values in _last_epoch(runs, arm, [f"{split}/{name}" for name in METRICS]).items()
     ]
     head = (
         "after the last epoch",
@@ -149,9 +176,17 @@ def _reached(runs: StudyRuns, findings: Findings, arm: Arm) -> str:
     return f"{text}\n\n{_table(head, rows)}" if rows else text
 
 
-def _metrics(runs: StudyRuns, arm: Arm, split: str) -> dict[str, list[float]]:
-    """Metric of the split -> its values after the last epoch, seed by seed; of metrics that every seed has."""
-    curves = runs.curves([f"{split}/{name}" for name in METRICS], arm.run_ids)
+def _these_weights(runs: StudyRuns, findings: Findings, arm: Arm) -> str:
+    """What the exported weights reach: they are those of the last epoch, whichever epoch the objective is read at."""
+    if findings.is_confirmed or runs.objective["at"] == "last":
+        return f"these weights: {arm.readings[0]:.3f}"
+    last = _last_epoch(runs, arm, [findings.metric])[findings.metric][0]
+    return f"that is at the best epoch; these weights are those of the last epoch: {last:.3f}"
+
+
+def _last_epoch(runs: StudyRuns, arm: Arm, metrics: list[str]) -> dict[str, list[float]]:
+    """Metric -> its values after the last epoch, seed by seed; of metrics that every seed has."""
+    curves = runs.curves(metrics, arm.run_ids)
     last = curves.loc[curves.groupby("run_id")["epoch"].idxmax()].set_index("run_id").loc[arm.run_ids]
     numbers = last.drop(columns="epoch").astype(float)
     return {str(name): column.tolist() for name, column in numbers.items() if np.isfinite(column).all()}
@@ -159,38 +194,33 @@ def _metrics(runs: StudyRuns, arm: Arm, split: str) -> dict[str, list[float]]:
 
 def _floors(runs: StudyRuns, findings: Findings, arm: Arm) -> str:
     """What a rule without any network reaches, and whether this arm is worth more."""
-    metric, mode = findings.metric, findings.objective["mode"]
-    known = {name: scores[metric] for name, scores in runs.data.get("floors", {}).items() if metric in scores}
-    known |= findings.objective.get("references", {})
     rows = [
-        (_escaped(FLOORS.get(name, words(name))), f"{floor:.3f}", _floor_verdict(arm.value, float(floor), mode))
-        for name, floor in known.items()
+        (_escaped(FLOORS.get(each.name, words(each.name))), f"{each.floor:.3f}", _floor_verdict(each))
+        for each in find_floors(runs, findings.metric, arm)
     ]
     if not rows:
         return "None is known."
-    return _table(("rule or known result", _code(metric), "this configuration"), rows)
+    return _table(("rule or known result", _code(findings.metric), "this configuration"), rows)
 
 
-def _floor_verdict(value: Estimate, floor: float, mode: Any) -> str:
-    if value.low is None:
+def _floor_verdict(floor: FloorFinding) -> str:
+    if floor.value.low is None:
         return "one seed cannot tell"
-    verdict = against_floor(value, floor, mode)
-    return {"beats": "beats it", "does not beat": "does NOT beat it"}.get(verdict, verdict)
+    return {"beats": "beats it", "does not beat": "does NOT beat it"}.get(floor.verdict, floor.verdict)
 
 
-def _data_rows(runs: StudyRuns) -> list[tuple[str, str]]:
-    data = runs.data
-    splits = data.get("splits", {})
-    parts = [f"{name}: {split.get('num_images', 'unknown')} images" for name, split in splits.items()]
-    scenes = sorted({str(scene) for split in splits.values() for scene in split.get("scenes", [])})
-    return [
-        ("source", _code(data.get("source", "unknown"))),
-        ("fingerprint", _code(data.get("fingerprint", "unknown"))),
-        ("labels", "points that people made" if data.get("annotations") == "points" else "masks"),
-        ("images", _escaped(", ".join(parts)) or "unknown"),
-        ("scenes", _escaped(listed(scenes)) or "unknown"),
-        *(("to be known", _escaped(str(warning))) for warning in data.get("warnings", [])),
-    ]
+def _data(runs: StudyRuns) -> str:
+    """The images, and which of them each split holds."""
+    rows = [(_escaped(label), _escaped(text)) for label, text in data_rows(runs)]
+    splits = [[_escaped(_bounded(text)) for text in row] for row in split_rows(runs)]
+    tables = [_table(("", ""), rows)]
+    if splits:
+        tables.append(_table(("split", "images", "forest", "scenes"), splits))
+    return "\n\n".join(tables)
+
+
+def _bounded(text: str) -> str:
+    return text if len(text) <= MAX_SCENES_TEXT else f"{text[:MAX_SCENES_TEXT]}...; the study's report lists all"
 
 
 def _left_out(findings: Findings) -> str:
@@ -212,6 +242,12 @@ def _licence(runs: StudyRuns, training: dict[str, Any]) -> str:
     return f"{data} {origin} Canopoint's code, by which the model is built, is under the MIT licence."
 
 
+def without_paths(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings, with the name alone of a file of initial weights: where it lay is nobody's business."""
+    weights = settings.get("weights")
+    return {**settings, "weights": Path(weights).name} if isinstance(weights, str) else dict(settings)
+
+
 def _bullets(texts: Iterable[str]) -> str:
     return "\n".join(f"- {text}" for text in texts) or "- Nothing."
 
@@ -226,9 +262,3 @@ def _code(value: object) -> str:
     text = level_text(value) if isinstance(value, bool | int | float) else str(value)
     plain = "".join(letter if letter.isprintable() and letter not in "`|" else " " for letter in text).strip()
     return f"`{plain}`" if plain else "none"
-
-
-def _escaped(text: str) -> str:
-    """Text that Markdown shows as it is, on one line."""
-    plain = "".join(letter if letter.isprintable() else " " for letter in text)
-    return re.sub(r"([\\`*_\[\]|~#])", r"\\\1", escape(" ".join(plain.split()), quote=False))

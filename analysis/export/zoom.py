@@ -12,7 +12,7 @@ from analysis.export.zoomed_factor import (
     zoom_range,
     zoom_values,
 )
-from analysis.findings import SCIENTIFIC, Arm, FactorFinding, Findings
+from analysis.findings import SCIENTIFIC, SURELY_WORSE, Arm, FactorFinding, Findings
 from analysis.reading.runs import StudyRuns
 from analysis.wording import level_text, listed, printable, words
 from study.sections import Parameter
@@ -67,7 +67,8 @@ def zoomed_text(spec: StudySpec, runs: StudyRuns, findings: Findings) -> str:
 def _zoomed(name: str, parameter: Parameter, spec: StudySpec, arms: list[Arm], findings: Findings) -> ZoomedFactor:
     finding = _finding(findings, name)
     if parameter.role == SCIENTIFIC:
-        assert finding is not None, "every scientific factor has its finding"
+        if finding is None:  # draws of points, of which none is better, and levels that never met
+            return ZoomedFactor(parameter.model_dump(exclude_defaults=True), "as before")
         return zoom_levels(finding, _largest(name, spec))
     best = [arm.parameters[name] for arm in arms]
     if parameter.values is None:
@@ -87,7 +88,7 @@ def _kept_arms(findings: Findings) -> list[Arm]:
         (factor.name, level.level)
         for factor in findings.scientific
         for level in factor.levels
-        if level.verdict == "not enough"
+        if level.verdict in SURELY_WORSE
     }
     kept = [arm for arm in findings.arms if gone.isdisjoint(arm.scientific.items())]
     return kept if findings.recommended in kept else [*kept, findings.recommended]

@@ -1,11 +1,11 @@
 """One factor of a study, drawn together around what was found best: pure numbers, and a reason for each step."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from analysis.findings import FactorFinding
+from analysis.findings import SURELY_WORSE, FactorFinding
 from analysis.wording import level_text, listed
 from study.sections import Parameter
 from study.settings import number_type, takes_a_range
@@ -73,7 +73,7 @@ def zoom_values(name: str, values: Sequence[Any], best: Sequence[float]) -> Zoom
         down = (place - below if below is not None else _or_zero(above) - place) / 2
         up = (above - place if above is not None else place - _or_zero(below)) / 2
         new |= {from_scale(place - down), from_scale(place + up)}
-    levels = sorted({_rounded(name, each) for each in new if _is_allowed(name, each)} | set(best))
+    levels = sorted(_allowed(name, new) | set(best))
     why = f"around {listed(sorted(set(best)))}, halfway to the neighbours among {listed(known)}"
     if any(each < known[0] or each > known[-1] for each in levels):
         why += ", and as far beyond the last of them"
@@ -97,13 +97,14 @@ def zoom_levels(finding: FactorFinding, largest: float) -> ZoomedFactor:
         largest: level that a run can have.
     """
     name = finding.name
-    kept = [level.level for level in finding.levels if level.verdict != "not enough"]
-    gone = [level.level for level in finding.levels if level.verdict == "not enough"]
-    reasons = [f"without {listed(gone)}, not enough"] if gone else []
+    kept = [level.level for level in finding.levels if level.verdict not in SURELY_WORSE]
+    gone = [level.level for level in finding.levels if level.verdict in SURELY_WORSE]
+    said = listed(sorted({level.verdict for level in finding.levels} & {*SURELY_WORSE}))
+    reasons = [f"without {listed(gone)}, {said}"] if gone else []
     new: list[float] = []
     if is_numeric(name, [*kept, *gone]):
         for levels, reason in (_between(finding), _below(finding), _above(finding)):
-            fresh = {_rounded(name, each) for each in levels if _is_allowed(name, each) and each <= largest}
+            fresh = {each for each in _allowed(name, levels) if each <= largest}
             if added := sorted(fresh - {*kept, *gone, *new}):
                 new += added
                 reasons.append(f"{listed(added)} {reason}")
@@ -178,7 +179,14 @@ def _or_zero(place: float | None) -> float:
 def _rounded(name: str, value: float) -> float:
     """Two significant digits, as the setting's own type."""
     rounded = float(f"{value:.2g}")
-    return max(round(rounded), 1) if number_type(name) is int else rounded
+    if number_type(name) is not int:
+        return rounded
+    return max(round(rounded), 1) if value > 0 else round(rounded)
+
+
+def _allowed(name: str, values: Iterable[float]) -> set[float]:
+    """Those that a run can have once they are rounded: half a point is one."""
+    return {rounded for rounded in (_rounded(name, value) for value in values) if _is_allowed(name, rounded)}
 
 
 def _rule(name: str) -> dict[str, Any]:
@@ -199,5 +207,5 @@ def _within_rule(name: str, ends: Sequence[float], parameter: Parameter) -> tupl
     rule = _rule(name)
     nearest = (parameter.min if rule["minimum"] is None else rule["minimum"], rule["maximum"])
     pairs = zip(ends, nearest, strict=True)
-    low, high = (_rounded(name, end) if _is_allowed(name, end) else limit for end, limit in pairs)
+    low, high = (next(iter(_allowed(name, [end])), limit) for end, limit in pairs)
     return low, max(high, low + 1) if number_type(name) is int else high

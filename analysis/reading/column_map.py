@@ -3,11 +3,13 @@
 A column is a key of the run's config or summary, or a logged metric; nested keys have dots. The objective is read from
 the logged rows, in the order of the epoch column where there is one (of an epoch that was logged again, the last row),
 and where it was never logged, from the summary. Larger is better, and the margin is 0.01. Nothing is known of data,
-scenes or test splits. Where no column is the seed, runs of the same setting are repeats of it, with nothing to pair.
+scenes or test splits. Where no column is the seed, runs of the same setting are repeats of it: independent, so that any
+pairing of them is as good as any other.
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,18 +17,25 @@ import numpy as np
 
 from analysis.findings import NUISANCE, SCIENTIFIC
 from analysis.reading.history import EPOCH, History
-from analysis.reading.study_terms import EXPLORE, OWN_COLUMNS, is_number
+from analysis.reading.study_terms import EXPLORE, OWN_COLUMNS, is_finite, is_number
 from analysis.reading.wandb_runs import WandbRun
 from study.settings import SETTINGS
-from trainable.config import InputError, known_or_nearest, nearest
+from trainable.config import DENSE, InputError, known_or_nearest, nearest
 
 SEED, OBJECTIVE = "seed", "objective"
 SHORT = {"points": "points_per_image", "gamma": "focal_gamma"}
 """What people type -> the training setting."""
 
+POINTS, EPOCHS = SHORT["points"], "epochs"
+SMALLER_IS_BETTER = {"loss", "nll", "ece", "error", "err", "mse", "rmse", "mae", "perplexity"}
+"""Words in the names of metrics that are not to be made large."""
+
 MARGIN = 0.01
 UNKNOWN = "unknown"
-REPEATS = "No seed is known: runs of one setting count as its repeats, numbered by their ids, and nothing is paired."
+REPEATS = (
+    "No seed is known: runs of one setting count as its repeats, numbered by their ids. Settings are compared number by"
+    " number, which holds where all runs are independent, though intervals are wider than pairing by seed makes them."
+)
 
 
 @dataclass(frozen=True)
@@ -51,8 +60,8 @@ class ColumnMap:
             if name not in (*SETTINGS, SEED, EPOCH, OBJECTIVE):
                 hint = known_or_nearest(name, (*SHORT, "learning_rate", SEED, EPOCH, OBJECTIVE))
                 raise InputError(f"--map {text}: no such name{nearest(name, SETTINGS) or hint}")
-            if name in columns:
-                raise InputError(f"--map {text}: {name} is {columns[name]} already; leave one of them out")
+            if problem := _mapping_problem(name, column, columns):
+                raise InputError(f"--map {text}: {problem}")
             columns[name] = column
         if OBJECTIVE not in columns:
             raise InputError("--map: must say which metric is the objective; add --map objective=METRIC")
@@ -62,13 +71,26 @@ class ColumnMap:
     def parameters(self) -> dict[str, str]:
         """Name -> role of the mapped settings: points are the question, the others are tuned."""
         names = [name for name in self.columns if name in SETTINGS]
-        return {name: SCIENTIFIC if name == SHORT["points"] else NUISANCE for name in names}
+        return {name: SCIENTIFIC if name == POINTS else NUISANCE for name in names}
 
     @property
     def metric(self) -> str:
         """What the objective is called in the tables."""
         column = self.columns[OBJECTIVE]
         return f"run/{column}" if column in (*OWN_COLUMNS, *self.parameters) else column
+
+
+def _mapping_problem(name: str, column: str, columns: Mapping[str, str]) -> str:
+    """Why a name cannot have a column beside those that are mapped; empty where it can."""
+    if name in columns:
+        return f"{name} is {columns[name]} already; leave one of them out"
+    if others := [other for other, known in columns.items() if known == column]:
+        return f"{column} is {others[0]} already; leave one of them out"
+    if name == EPOCHS:
+        return "how many epochs a run has is counted; leave it out"
+    if name == OBJECTIVE and SMALLER_IS_BETTER.intersection(re.split("[^a-z]+", column.lower())):
+        return "smaller looks to be better there, and the largest would be recommended; map a score"
+    return ""
 
 
 @dataclass(frozen=True)
@@ -105,8 +127,33 @@ def map_runs(runs: Sequence[WandbRun], mapping: ColumnMap, study: str) -> Mapped
             continue
         num_of_setting[tuple(levels.values())] = repeat + 1
         found.append(_ours(run, mapping, study, levels, seed))
-    notes = [] if SEED in mapping.columns else [REPEATS]
-    return Mapped(found, excluded, notes)
+    return Mapped(found, excluded, list(_notes(found, mapping)))
+
+
+def check_mapped(runs: Iterable[WandbRun], mapping: ColumnMap) -> None:
+    """Refuses complete runs that are the same as far as the mapping says.
+
+    Raises:
+        InputError: two of them have the same levels and seed.
+    """
+    known: dict[tuple[Any, ...], str] = {}
+    for run in runs:
+        key = (*run.config["parameters"].values(), run.config["seed"])
+        if key in known:
+            raise InputError(
+                f"runs {known[key]} and {run.run_id}: have the same {', '.join([*mapping.parameters, SEED])}; map what"
+                f" else they differ in, as in --map learning_rate=COLUMN, or leave runs out (--filter)"
+            )
+        known[key] = run.run_id
+
+
+def _notes(runs: Sequence[WandbRun], mapping: ColumnMap) -> Iterator[str]:
+    """What a reader must know of how they were read."""
+    if SEED not in mapping.columns:
+        yield REPEATS
+    lengths = {run.config["training"][EPOCHS] for run in runs}
+    if len(lengths) > 1:
+        yield f"Runs have {min(lengths)} to {max(lengths)} rows of the objective: each is read at its own last one."
 
 
 def _problem(run: WandbRun, mapping: ColumnMap, levels: Mapping[str, Any], seed: int | None) -> str:
@@ -115,6 +162,8 @@ def _problem(run: WandbRun, mapping: ColumnMap, levels: Mapping[str, Any], seed:
             return f"has no {mapping.columns[name]!r:.80}"
         if not _are_levels({name: level}):
             return f"{mapping.columns[name]!r:.80} must be a number, text or true/false, got {level!r:.80}"
+        if name == POINTS and not _are_points(level):
+            return f"{mapping.columns[name]!r:.80} must be a whole number above 0 or {DENSE}, got {level!r:.80}"
     return f"{mapping.columns[SEED]!r:.80} must be a whole number" if seed is None else ""
 
 
@@ -129,7 +178,7 @@ def _ours(run: WandbRun, mapping: ColumnMap, study: str, levels: dict[str, Any],
         "seed": seed,
         "parameters": levels,
         "roles": mapping.parameters,
-        "training": {**levels, "epochs": max(1, history.num_rows), "seed": seed},
+        "training": {**levels, EPOCHS: max(1, history.num_rows), "seed": seed},
         "data_config": {},
         "data": {"fingerprint": UNKNOWN},
         "objective": objective,
@@ -198,7 +247,11 @@ def _leaves(mapping: Mapping[str, Any], prefix: str) -> Iterable[str]:
 
 
 def _are_levels(levels: Mapping[str, Any]) -> bool:
-    return all(is_number(level) or isinstance(level, str | bool) for level in levels.values())
+    return all(is_finite(level) or isinstance(level, str | bool) for level in levels.values())
+
+
+def _are_points(level: Any) -> bool:
+    return level == DENSE or (is_finite(level) and level > 0 and float(level).is_integer())
 
 
 def _whole(value: Any) -> int | None:

@@ -1,13 +1,14 @@
 """The rules by which a run is left out, each with its reason.
 
 A run is complete where all of this holds; the first rule that does not is the reason:
-1. its config has what the analysis needs, and without a `study.yaml` its own terms too (`study_terms.py`);
+1. its config has what the analysis needs, in the shape in which it is read (`data_shape.py`), and without a
+   `study.yaml` its own terms too (`study_terms.py`);
 2. it belongs to this study, and its trial to the plan as it stands (`trials.json`, where there is one);
 3. it was not stopped early by a scheduler and did not diverge: both are results, but none to compare with;
 4. it ended, and well: an exit record with code 0, and no other state than "completed" in its summary;
 5. it has every epoch from 1 to `training.epochs` once;
-6. its metrics are numbers, and the objective is finite at every epoch that its rule reads; in a confirmation run, the
-   objective's counterpart on the test split is too, after the last epoch;
+6. its metrics are numbers, and the objective is finite, and not absurdly large, at every epoch that its rule reads; in
+   a confirmation run, the objective's counterpart on the test split is too, after the last epoch;
 7. it equals its trial's own `metrics.jsonl` and `result.json`, where they are at hand, wall-clock times apart.
 
 What this means for what happens to runs:
@@ -28,13 +29,15 @@ from typing import Any
 
 import numpy as np
 
+from analysis.reading.data_shape import data_problem
 from analysis.reading.history import EPOCH, History
 from analysis.reading.study_terms import (
     CONFIRM,
     EXPLORE,
     OWN_COLUMNS,
+    TOO_LARGE,
     StudyTerms,
-    is_number,
+    is_finite,
     on_test_split,
     terms_problem,
 )
@@ -55,7 +58,13 @@ STOPPED, DIVERGED, INCOMPLETE = "stopped early", "diverged", "incomplete"
 """Kinds of exclusion. The first two are results of the search, and as it should be; they begin their reasons."""
 
 
-def exclusion(run: WandbRun, terms: StudyTerms, plan: Collection[str] | None, difference: str = "") -> str:
+def exclusion(
+    run: WandbRun,
+    terms: StudyTerms,
+    plan: Collection[str] | None,
+    difference: str = "",
+    data_problem: Callable[[dict[str, Any]], str] = data_problem,
+) -> str:
     """The first rule that the run breaks; empty for a complete run.
 
     Args:
@@ -63,9 +72,10 @@ def exclusion(run: WandbRun, terms: StudyTerms, plan: Collection[str] | None, di
         terms: what the analysis goes by.
         plan: the study's trial ids; None where they are not known.
         difference: in what it differs from its trial, where that is at hand (`gaps.py`).
+        data_problem: what is wrong with its description of the data.
     """
     rules: tuple[Callable[[], str], ...] = (
-        lambda: _config_problem(run.config, terms),
+        lambda: _config_problem(run.config, terms) or data_problem(run.config["data"]),
         lambda: _membership_problem(run, terms.study, plan),
         lambda: _early_end(run),
         lambda: _end_problem(run),
@@ -113,11 +123,12 @@ def _config_rules(config: dict[str, Any], terms: StudyTerms) -> Iterator[tuple[s
     """Each rule, and whether it holds. The trial id becomes part of a path, the levels become columns."""
     yield "config.trial_id: must be 12 hex digits", bool(re.fullmatch("[0-9a-f]{12}", config["trial_id"]))
     yield "config.training.epochs: must be a whole number above 0", _whole(config["training"].get("epochs")) > 0
-    yield "config.data.fingerprint: must be text", isinstance(config["data"].get("fingerprint"), str)
     yield f"config.phase: must be {EXPLORE} or {CONFIRM}", config.get("phase", EXPLORE) in (EXPLORE, CONFIRM)
+    annotations = config["data_config"].get("annotations")
+    yield "config.data_config.annotations: must be a section", annotations is None or isinstance(annotations, dict)
     for name in terms.parameters:
         level = config["training"].get(name, "")
-        holds = is_number(level) or isinstance(level, str | bool)
+        holds = is_finite(level) or isinstance(level, str | bool)
         yield f"config.training.{name}: must be a number, text or true/false", holds
 
 
@@ -177,7 +188,7 @@ def _objective_problem(history: History, terms: StudyTerms) -> str:
     metric = terms.objective["metric"]
     rows, values = objective_rows(history, terms), history.values(metric)
     for row in rows:
-        if not math.isfinite(values[row]):
+        if not abs(values[row]) < TOO_LARGE:
             state = float(values[row]) if history.has(row, metric) else "missing"
             return f"objective {metric} is {state} at epoch {history.epochs[row]}"
     return ""
@@ -187,7 +198,7 @@ def _test_problem(run: WandbRun, terms: StudyTerms) -> str:
     if phase_of(run) != CONFIRM:
         return ""
     metric = on_test_split(terms.objective["metric"])
-    is_read = math.isfinite(last_value(run.history, metric))
+    is_read = abs(last_value(run.history, metric)) < TOO_LARGE
     return "" if is_read else f"confirms without a finite {metric} after its last epoch"
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.reading.history import EPOCH
+from analysis.reading.study_terms import TOO_LARGE
 from analysis.reading.wandb_runs import WandbRun
 
 
@@ -47,6 +48,12 @@ class EpochTable:
         return epochs
 
 
+def _bounded(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """What is finite but absurdly large counts as unknown, so that sums of finite values are finite."""
+    is_too_large = (np.abs(values) >= TOO_LARGE) & np.isfinite(values)
+    return np.where(is_too_large, np.nan, values) if is_too_large.any() else values
+
+
 def _columns(runs: Sequence[WandbRun], names: Sequence[str]) -> dict[str, Any]:
     """Each name's values of all runs, each run by ascending epoch."""
     orders = [None if run.history.in_order else run.history.order for run in runs]
@@ -56,7 +63,7 @@ def _columns(runs: Sequence[WandbRun], names: Sequence[str]) -> dict[str, Any]:
             run.history.values(name) if order is None else run.history.values(name)[order]
             for run, order in zip(runs, orders, strict=True)
         ]
-        columns[name] = np.concatenate([np.zeros(0), *parts])
+        columns[name] = _bounded(np.concatenate([np.zeros(0), *parts]))
     if EPOCH in columns:
         columns[EPOCH] = columns[EPOCH].astype(np.int64)
     return columns

@@ -5,6 +5,7 @@ times apart), and the same end. The comparison of 10,000 trials takes ten second
 """
 
 import json
+import logging
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,8 @@ from analysis.reading.history import History
 from analysis.reading.wandb_runs import WandbRun
 from trainable.config import InputError
 from trainable.sealed import read_sealed, take_sealed, write_sealed
+
+_LOG = logging.getLogger(__name__)
 
 KEPT = "gaps.json"
 NO_RUN = "no W&B run"
@@ -56,8 +59,15 @@ def find_differences(study_dir: Path, runs: Sequence[WandbRun], kept_in: Path | 
         is_known = bool(run.fingerprint) and known.get(run.run_id, [""])[0] == state
         found[run.run_id] = known[run.run_id] if is_known else [state, difference(trials / _trial_id(run), run)]
     if kept_in and kept_in.is_dir() and found != known:
-        write_sealed(kept_in / KEPT, found)
+        _keep(kept_in / KEPT, found)
     return {run_id: text for run_id, (_, text) in found.items() if text}
+
+
+def _keep(path: Path, found: dict[str, list[str]]) -> None:
+    try:
+        write_sealed(path, found)
+    except OSError as error:
+        _LOG.warning("%s: cannot be written (%s): the trials will be compared anew each time", path, error)
 
 
 def difference(folder: Path, run: WandbRun) -> str:
@@ -124,12 +134,12 @@ def _trial_id(run: WandbRun) -> str:
 
 
 def _state(folder: Path) -> str:
-    """What tells the states of a trial apart: size and time of change of its files."""
+    """What tells the states of a trial apart: size and times of change of its files."""
     parts = []
     for name in ("metrics.jsonl", "result.json"):
         try:
             status = (folder / name).stat()
-            parts.append(f"{status.st_size} {status.st_mtime_ns}")
+            parts.append(f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}")
         except (FileNotFoundError, NotADirectoryError):
             parts.append("-")
     return " ".join(parts)

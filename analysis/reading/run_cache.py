@@ -1,6 +1,7 @@
 """Runs that were read before, in a handful of Parquet files that each hold many runs (`cache_file.py`)."""
 
 import contextlib
+import logging
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from analysis.reading.cache_file import (
 )
 from analysis.reading.run_table import KeyedRun, RunTable, to_table
 from analysis.reading.wandb_runs import WandbRun
+
+_LOG = logging.getLogger(__name__)
 
 MAX_FILES = 8
 """With more files than these, what is wanted of them becomes one."""
@@ -53,12 +56,18 @@ class RunCache:
         self.add_table(to_table(runs))
 
     def add_table(self, table: pa.Table) -> None:
-        """Keeps what `to_table` made."""
+        """Keeps what `to_table` made; where no file can be written, as on a full disk, in memory alone."""
+        if self._folder is not None and table.num_rows:
+            try:
+                self._folder.mkdir(parents=True, exist_ok=True)
+                path = write_file(self._folder, 1 + max(map(number_of, self._paths), default=0), table)
+            except OSError as error:
+                _LOG.warning("%s: cannot be written (%s): the runs will be read anew each time", self._folder, error)
+                self._folder = None
+            else:
+                self._open(path)
         if self._folder is None:
             self._tables.append(RunTable(lambda names: table.select(names) if names else table, DamagedCacheError))
-        elif table.num_rows:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            self._open(write_file(self._folder, 1 + max(map(number_of, self._paths), default=0), table))
 
     def tidy(self, wanted: Mapping[str, str]) -> None:
         """Where there are more than `MAX_FILES` files, one with what is wanted takes their place."""
@@ -70,6 +79,8 @@ class RunCache:
             return
         old = list(self._paths)
         self.add_table(pa.concat_tables(parts, promote_options="default"))
+        if self._folder is None:  # it could not be written
+            return
         self._tables, self._paths = self._tables[-1:], self._paths[-1:]
         for path in old:
             path.unlink(missing_ok=True)

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from analysis.reading.history import MAX_CELLS, MAX_METRICS
 from analysis.reading.run_cache import RunCache
-from analysis.reading.run_table import to_table
+from analysis.reading.run_table import READER, to_table
 from analysis.reading.wandb_runs import WandbRun, merged
 from trainable.config import InputError
 
@@ -27,7 +27,8 @@ def read_runs(folder: Path, cache: RunCache | None = None) -> list[WandbRun]:
     """Every run in W&B's `folder`, written offline or online, sorted by run id; none where there is no such folder.
 
     A run id met in several folders is one run (`merged`): W&B puts the time, then a counter, in a folder's name. A file
-    is read again where its size or time of change is another than when it was read before.
+    is read again where its size or a time of change is another than when it was read before; the system's own time of
+    change too, which no program sets back.
 
     Raises:
         InputError: a file that is no run file, cannot be read, or lies outside the folder behind a symlink.
@@ -47,7 +48,7 @@ def read_runs(folder: Path, cache: RunCache | None = None) -> list[WandbRun]:
 
 
 def _find_files(folder: Path) -> dict[str, str]:
-    """Every run file below `folder`, in the order of time, and what tells its states apart: size and time of change."""
+    """Every run file below `folder`, in the order of time, and what tells its states apart: size, times of change."""
     if not folder.is_dir():
         return {}
     with os.scandir(folder) as entries:
@@ -61,7 +62,7 @@ def _find_files(folder: Path) -> dict[str, str]:
             if links[name] or not stat.S_ISREG(status.st_mode):
                 _check_inside(folder / name / file, folder)
                 status = os.stat(f"{inner}/{file}")
-            states[_key(name, file)] = f"{status.st_size} {status.st_mtime_ns}"
+            states[_key(name, file)] = f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {READER}"
     return states
 
 

@@ -40,6 +40,9 @@ mostly share, `metrics` the names of the run's metrics, `odd` its `[row, name, t
 
 METRIC = pa.list_(pa.float64())
 
+READER = "reader 2"
+"""Stands in every fingerprint. Raise it whenever the same file or answer would be read, or compared, otherwise."""
+
 KeyedRun = tuple[str, str, WandbRun]
 """Where a run was read, what distinguishes this state of it from later ones, and the run."""
 

@@ -15,14 +15,15 @@ from typing import Any
 import pandas as pd
 
 from analysis.reading.cache_file import DamagedCacheError
-from analysis.reading.column_map import Mapped, map_runs
+from analysis.reading.column_map import Mapped, check_mapped, map_runs
 from analysis.reading.completeness import INCOMPLETE, exclusion, kind_of, last_value, objective_rows, phase_of
+from analysis.reading.data_shape import data_problem, once_each
 from analysis.reading.epochs import EpochTable
 from analysis.reading.gaps import find_differences, gaps_by_trial
 from analysis.reading.history import EPOCH
-from analysis.reading.source import Source
+from analysis.reading.source import Source, find_source
 from analysis.reading.study_files import read_study_json
-from analysis.reading.study_terms import CONFIRM, SearchTerms, StudyTerms, agreed, on_test_split, read_terms
+from analysis.reading.study_terms import CONFIRM, SearchTerms, StudyTerms, agreed, is_finite, on_test_split, read_terms
 from analysis.reading.wandb_runs import WandbRun
 from study.effort import PUBLISHED
 from study.sections import Effort
@@ -109,7 +110,7 @@ def load_study(source: Source | Path) -> StudyRuns:
         InputError: no runs, no complete run, something that cannot be read, or complete runs that do not go together:
             another data fingerprint or trainer version, or no value of a parameter.
     """
-    source = Source(source, source) if isinstance(source, Path) else source
+    source = find_source(source) if isinstance(source, Path) else source
     with _no_garbage_collection():
         try:
             return _load(source)
@@ -139,6 +140,8 @@ def _load(source: Source) -> StudyRuns:
     differences = find_differences(trials_dir, mapped.runs, source.cache_dir) if trials_dir else {}
     plan = _planned_trials(trials_dir) if trials_dir else None
     sorted_out = _sort_out(mapped, terms, plan, differences)
+    if source.mapping:
+        check_mapped(sorted_out.complete, source.mapping)
     if not sorted_out.complete:
         run_id, reason = sorted_out.excluded[0]
         raise InputError(
@@ -169,8 +172,9 @@ class _SortedOut:
 def _sort_out(mapped: Mapped, terms: StudyTerms, plan: set[str] | None, differences: Mapping[str, str]) -> _SortedOut:
     complete: dict[str, WandbRun] = {}
     ended_early, excluded = [], list(mapped.excluded)
+    data_problems = once_each(data_problem)
     for run in mapped.runs:
-        reason = exclusion(run, terms, plan, differences.get(run.run_id, ""))
+        reason = exclusion(run, terms, plan, differences.get(run.run_id, ""), data_problems)
         if not reason and (twin := complete.get(run.config["trial_id"])):
             reason = f"of the same trial as run {twin.run_id}"
         if not reason:
@@ -237,9 +241,15 @@ def _outcome(run: WandbRun, terms: StudyTerms) -> dict[str, Any]:
     values = run.history.values(metric)[objective_rows(run.history, terms)]
     best = values.max() if terms.objective["mode"] == "max" else values.min()
     test = last_value(run.history, on_test_split(metric)) if phase_of(run) == CONFIRM else math.nan
-    return {"objective": float(best), "test": test, "time_s": last_value(run.history, TIME)}
+    return {"objective": float(best), "test": test, "time_s": _time(run)}
 
 
 def _ended(run: WandbRun, terms: StudyTerms, kind: str) -> dict[str, Any]:
     """A run that ended early; its time is that of the last epoch that it has."""
-    return {**_identity(run, terms), "state": kind, "time_s": last_value(run.history, TIME)}
+    return {**_identity(run, terms), "state": kind, "time_s": _time(run)}
+
+
+def _time(run: WandbRun) -> float:
+    """Seconds that the trial has taken; NaN where that is not known."""
+    seconds = last_value(run.history, TIME)
+    return seconds if is_finite(seconds) else math.nan

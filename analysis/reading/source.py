@@ -70,9 +70,11 @@ class Source:
 
     @property
     def cache_dir(self) -> Path | None:
-        """Where what was read is kept; safe to delete. None where nothing can be written."""
+        """Where what was read is kept; safe to delete. None where nothing can be written, or a link leads elsewhere."""
         folder = self.out / "analysis" / ".cache"
-        return folder if os.access(nearest_existing(folder), os.W_OK) else None
+        existing = nearest_existing(folder)
+        is_own = not any(path.is_symlink() for path in (folder, folder.parent))
+        return folder if is_own and existing.is_dir() and os.access(existing, os.W_OK) else None
 
     def read(self) -> list[WandbRun]:
         """Its runs, by run id: from the cache what has not changed since.
@@ -103,10 +105,17 @@ def find_source(
         InputError: something of it makes no sense.
     """
     mapping = ColumnMap.parse(columns) if columns else None
-    wanted = dict(_parsed(text) for text in filters)
+    wanted: dict[str, str] = {}
+    for key, value in map(_parsed, filters):
+        if key in wanted:
+            raise InputError(f"--filter {key}={value}: {key} is {wanted[key]} already; leave one of them out")
+        wanted[key] = value
     if not str(place).startswith(ONLINE):
         if wanted:
             raise InputError(f"--filter: is for {ONLINE}ENTITY/PROJECT, but {place} is a folder; leave it out")
+        if not Path(place).is_dir():
+            what = "is a file; name the study's folder" if Path(place).exists() else "no such folder"
+            raise InputError(f"{place}: {what}")
         return Source(Path(place), out or Path(place), mapping=mapping)
     project = str(place).removeprefix(ONLINE)
     name = "-".join([project.rpartition("/")[2], *([wanted["group"]] if "group" in wanted else [])])

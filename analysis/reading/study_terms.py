@@ -2,22 +2,24 @@
 
 They come from `study.yaml`, as the driver wrote it last, and not from the runs: whoever edits the margin, or makes a
 parameter of what was a fixed setting, analyses the same runs anew without training them again. Where only W&B's files
-were copied there is no `study.yaml`; then the runs' own configs count, and must agree.
+were copied there is no `study.yaml`; then the runs' own configs count, and must agree. What they say of search and
+confirmation grows from session to session, so that all of it counts (`search_plan.py`).
 """
 
 import itertools
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from math import log
 from pathlib import Path
 from typing import Any, TypeGuard
 
 from pydantic import ValidationError
 
+from analysis.reading.search_plan import SearchPlan, is_plan, merged_plan
 from analysis.reading.wandb_runs import WandbRun
 from study.effort import PUBLISHED
 from study.ledger import read_ledger
-from study.sections import Effort
+from study.sections import MAX_TRIALS, Effort, Parameter
 from study.spec import StudySpec, load_study
 from trainable.config import InputError
 
@@ -27,6 +29,9 @@ EXPLORE, CONFIRM = "explore", "confirm"
 
 OWN_COLUMNS = ("run_id", "trial_id", "seed", "phase", "state", "epoch", "objective", "test", "time_s")
 """Columns of the tables of runs that no parameter and no metric may be named after (but for the metric `epoch`)."""
+
+TOO_LARGE = 1e100
+"""What is measured stays below it, on either side of 0: squares and sums of such numbers are finite."""
 
 
 @dataclass(frozen=True)
@@ -46,21 +51,25 @@ class Range:
 
 @dataclass(frozen=True)
 class SearchTerms:
-    """How the study file has settings searched and confirmed; nothing of all that where there is no study file.
+    """How settings are searched and confirmed, as the study file says it or, where there is none, the runs.
 
     Attributes:
         is_grid: every setting is tried at every scientific level, so that cells that are missing are a gap.
+        is_adaptive: settings were proposed in the light of what others had read, as Optuna's TPE does.
         ranges: parameter -> range, of those that have one in place of levels.
         levels: every scientific level, as name -> level.
         confirm_seeds: the seeds of confirmation; none where none is declared.
         extensions: the seeds of each addition to them (`canopoint extend`), which followed a look at the data.
+        are_looks_known: nothing is missing of that; else all seeds but the first two may have followed a look.
     """
 
     is_grid: bool = True
+    is_adaptive: bool = False
     ranges: dict[str, Range] = field(default_factory=dict)
     levels: list[dict[str, Any]] = field(default_factory=list)
     confirm_seeds: list[int] = field(default_factory=list)
     extensions: list[list[int]] = field(default_factory=list)
+    are_looks_known: bool = True
 
 
 @dataclass(frozen=True)
@@ -116,19 +125,29 @@ def metric_read(metric: str, phase: str) -> str:
 
 
 def _search_terms(spec: StudySpec, study_dir: Path, runs: list[WandbRun]) -> SearchTerms:
-    ranges = {
-        name: Range(each.min, each.max, each.scale == "log")
-        for name, each in spec.parameters.items()
-        if each.min is not None and each.max is not None
-    }
-    values = {name: each.values or [] for name, each in spec.parameters.items() if each.role == "scientific"}
     return SearchTerms(
         is_grid=spec.search.method == "grid",
-        ranges=ranges,
-        levels=[dict(zip(values, level, strict=True)) for level in itertools.product(*values.values())],
+        is_adaptive=_is_adaptive([spec.search.method, *(run.config.get("search_method") for run in runs)]),
+        ranges=_ranges(spec.parameters),
+        levels=_levels(spec.parameters),
         confirm_seeds=list(spec.confirm.seeds) if spec.confirm else [],
         extensions=_extensions(spec, study_dir, runs) if spec.confirm else [],
     )
+
+
+def _ranges(parameters: Mapping[str, Parameter]) -> dict[str, Range]:
+    return {
+        name: Range(each.min, each.max, each.scale == "log")
+        for name, each in parameters.items()
+        if each.min is not None and each.max is not None
+    }
+
+
+def _levels(parameters: Mapping[str, Parameter]) -> list[dict[str, Any]]:
+    """Every scientific level; no study has more than MAX_TRIALS, whatever hostile runs say."""
+    values = {name: each.values or [] for name, each in parameters.items() if each.role == "scientific"}
+    levels = itertools.islice(itertools.product(*values.values()), MAX_TRIALS)
+    return [dict(zip(values, level, strict=True)) for level in levels]
 
 
 def _extensions(spec: StudySpec, study_dir: Path, runs: list[WandbRun]) -> list[list[int]]:
@@ -139,6 +158,11 @@ def _extensions(spec: StudySpec, study_dir: Path, runs: list[WandbRun]) -> list[
     said = [event.get("seeds") for event in read_ledger(study_dir) if event["event"] == "extended"]
     batches = [tuple(seed for seed in seeds if isinstance(seed, int)) for seeds in said if isinstance(seeds, list)]
     return [list(batch) for batch in dict.fromkeys(batches)]  # one addition to several levels is one look
+
+
+def _is_adaptive(methods: Iterable[object]) -> bool:
+    """Whether any of the methods learns from what it was told: those of Optuna do."""
+    return any(isinstance(method, str) and method.startswith("optuna") for method in methods)
 
 
 def terms_problem(config: dict[str, Any]) -> str:
@@ -154,6 +178,11 @@ def is_number(value: object) -> TypeGuard[int | float]:
     if isinstance(value, int):
         return not isinstance(value, bool) and abs(value) < 2**63
     return isinstance(value, float)
+
+
+def is_finite(value: object) -> TypeGuard[int | float]:
+    """A number to reckon with: no NaN, and nothing whose square would be infinite."""
+    return is_number(value) and abs(value) < TOO_LARGE
 
 
 def agreed(what: str, said: Iterable[tuple[str, Any]], remedy: str = "give each its own study") -> Any:
@@ -177,12 +206,16 @@ def _rules(config: dict[str, Any]) -> Iterator[tuple[str, bool]]:
     yield "config.objective.metric: must be text", isinstance(objective.get("metric"), str)
     yield "config.objective.mode: must be max or min", objective.get("mode") in ("max", "min")
     yield "config.objective.at: must be last or best", objective.get("at") in ("last", "best")
-    yield "config.objective.margin: must be a number", is_number(objective.get("margin"))
+    yield "config.objective.margin: must be a number", is_finite(objective.get("margin"))
     references = objective.get("references", {})
-    is_table = isinstance(references, dict) and all(is_number(value) for value in references.values())
+    is_table = isinstance(references, dict) and all(map(is_finite, references.values()))
     yield "config.objective.references: must be numbers by name", is_table
     yield "config.effort: must be as in a study file", "effort" not in config or _is_effort(config["effort"])
     yield "config.search_method: must be text", isinstance(config.get("search_method", ""), str)
+    yield (
+        "config.plan: must say parameters, confirm_seeds and extensions",
+        "plan" not in config or is_plan(config["plan"]),
+    )
     yield "config.roles: must name the parameters", roles.keys() == config["parameters"].keys()
     yield "config.roles: must be text", all(isinstance(role, str) for role in roles.values())
     yield "config.roles: must not be named like a column", roles.keys().isdisjoint(OWN_COLUMNS)
@@ -215,7 +248,39 @@ def _terms_of_runs(study: str, runs: list[WandbRun]) -> StudyTerms:
     methods = {config.get("search_method", "grid") for config in configs.values()}
     rates = [(run_id, config["effort"]) for run_id, config in configs.items() if "effort" in config]
     effort = Effort.model_validate(agreed("effort", rates, remedy)) if rates else PUBLISHED
-    return StudyTerms(study, objective, parameters, SearchTerms(is_grid=methods == {"grid"}), effort, from_runs=True)
+    return StudyTerms(
+        study,
+        objective,
+        parameters,
+        replace(
+            _search_of_runs(parameters, configs.values()),
+            is_grid=methods == {"grid"},
+            is_adaptive=_is_adaptive(methods),
+        ),
+        effort,
+        from_runs=True,
+    )
+
+
+def _search_of_runs(roles: Mapping[str, str], configs: Collection[dict[str, Any]]) -> SearchTerms:
+    """What the runs know of the study file and its additions; older runs know nothing.
+
+    Nobody can tell by then which seeds were there at the first look: no more than two count, which a paired difference
+    needs, and each further one as an addition of its own.
+    """
+    plan = merged_plan(configs) or SearchPlan()
+    confirmed = {config.get("seed") for config in configs if config.get("phase") == CONFIRM}
+    seeds = sorted(seed for seed in confirmed if is_number(seed))
+    factors = {name: each for name, each in plan.parameters.items() if each.role == roles.get(name)}
+    scientific = {name for name, role in roles.items() if role == "scientific"}
+    are_known = bool(plan.confirm_seeds) or len(seeds) <= 2
+    return SearchTerms(
+        ranges=_ranges(factors),
+        levels=_levels(factors) if factors and scientific <= factors.keys() else [],
+        confirm_seeds=plan.confirm_seeds if are_known else [int(seed) for seed in seeds[:2]],
+        extensions=plan.extensions,
+        are_looks_known=are_known,
+    )
 
 
 def _study_name(name: str, runs: list[WandbRun], remedy: str) -> str:

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from analysis.reading.history import History
 from analysis.reading.run_cache import RunCache
+from analysis.reading.run_table import READER
 from analysis.reading.wandb_client import connected_api
 from analysis.reading.wandb_runs import MAX_NESTING, WandbRun
 from trainable.config import FLOOR_NAMES, InputError, TrainConfig
@@ -133,7 +134,7 @@ def _key(project: str, run: Any) -> str:
 
 
 def _fingerprint(run: Any) -> str:
-    return f"{run.id} {_last_step(run)} {run.heartbeatAt} {run.state}"
+    return f"{run.id} {_last_step(run)} {run.heartbeatAt} {run.state} {READER}"
 
 
 def _last_step(run: Any) -> int:

@@ -62,12 +62,14 @@ class Table:
         head: headings of the columns; empty where rows are names and values.
         rows: as many cells as there are headings; two where there are none.
         folded: whether a page shows it on demand alone.
+        runs: behind every row alike; None where rows name their own.
     """
 
     caption: str
     head: Sequence[str]
     rows: Sequence[Sequence[Cell]]
     folded: bool = False
+    runs: Runs | None = None
 
 
 @dataclass(frozen=True)

@@ -18,12 +18,17 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from analysis.reading.study_terms import is_number
 from analysis.wording import printable
 
 WIDTH = 4.8  # inches
 PNG_DPI = 200
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 GREY, GRID, RUST = "#5a5a5a", "#e3e3e3", "#9c4400"
+LETTER, GAP = 0.085, 0.12
+"""Inches that a letter of a label takes, and between two labels."""
+WORD_STEP = 0.25
+"""From the largest number to a word beside it, as a share of what numbers span."""
 ON_MAP = ("#010101", "#fefefe")
 """Letters on a coloured map: not quite the black and white of the page, which change where the page is dark."""
 
@@ -92,17 +97,42 @@ def file_name(name: str) -> str:
 
 
 def is_log(levels: Sequence[Any]) -> bool:
-    """A log axis where positive numbers span a decade."""
-    numbers = [level for level in levels if isinstance(level, int | float) and level > 0]
-    return len(numbers) == len(levels) and max(numbers) >= 10 * min(numbers)
+    """A log axis where the numbers are positive and span a decade; words stand beside them."""
+    numbers = [level for level in levels if is_number(level)]
+    return bool(numbers) and min(numbers) > 0 and max(numbers) >= 10 * min(numbers)
 
 
 def positions(levels: Sequence[Any]) -> NDArray[np.float64]:
-    """Where levels lie on an axis: log10, the number itself, or their rank where they are names."""
-    if is_log(levels):
-        return np.array([log10(level) for level in levels])
-    is_numeric = all(isinstance(level, int | float) for level in levels)
-    return np.array(levels if is_numeric else range(len(levels)), dtype=np.float64)
+    """Where levels lie on an axis: log10 or the number itself; words a step apart, to the right of all numbers."""
+    scale = log10 if is_log(levels) else float
+    numbers = [scale(level) for level in levels if is_number(level)]
+    span = max(numbers) - min(numbers) if numbers else 0.0
+    step = span * WORD_STEP or 1.0
+    ranks = iter(range(len(levels)))
+    first = max(numbers) + step if numbers else 0.0
+    return np.array([scale(level) if is_number(level) else first + step * next(ranks) for level in levels])
+
+
+def roomy(places: NDArray[np.float64], texts: Sequence[str], width: float) -> list[int]:
+    """Which of the labels fit beside each other: from the left, each that leaves the one before it alone.
+
+    Args:
+        places: (num_texts,) ascending, in the units of the axis.
+        texts: the labels.
+        width: of the axis, in inches, which shows all places.
+    """
+    inches = (places - places.min()) / (float(np.ptp(places)) or 1.0) * width
+    shown: list[int] = []
+    for i, text in enumerate(texts):
+        apart = (len(text) + len(texts[shown[-1]])) / 2 * LETTER + GAP if shown else 0.0
+        if not shown or inches[i] - inches[shown[-1]] >= apart:
+            shown.append(i)
+    return shown
+
+
+def spread_over(number: int, most: int) -> list[int]:
+    """Which of so many to draw: all, or as many as there is room for, the first, the last and others between."""
+    return sorted({round(place) for place in np.linspace(0, number - 1, min(number, most)).tolist()})
 
 
 def _described(svg: str, title: str, text: str) -> str:

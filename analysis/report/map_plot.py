@@ -14,12 +14,14 @@ from numpy.typing import NDArray
 
 from analysis.findings import NUISANCE, Arm, Findings
 from analysis.grid import level_order
-from analysis.report.drawing import COLOURS, ON_MAP, Plot, make_plot
+from analysis.report.drawing import COLOURS, ON_MAP, Plot, make_plot, spread_over
 from analysis.report.level_plots import arm_label
 from analysis.wording import level_text, printable, words
 
 MOST_ACROSS, MOST_DOWN = 6, 10
 """Cells of a map whose numbers can be read; a larger map has a colour bar in their place, and fewer ticks."""
+
+MAX_MAPS = 8
 
 
 def map_plot(findings: Findings) -> Plot | None:
@@ -28,20 +30,21 @@ def map_plot(findings: Findings) -> Plot | None:
     if len(nuisance) < 2:
         return None
     across, down = nuisance[:2]
-    arms = _explored(findings)
+    arms, number = _drawn(findings), len(_explored(findings))
+    told = f" {len(arms)} of {number} levels are drawn." if len(arms) < number else ""
     chosen = "; ".join(arm_label(arm.parameters, arm.scientific) for arm in arms)
     num_levels = len({cell.parameters[down] for cell in findings.cells})
     return make_plot(
         f"map_{across}_{down}",
         f"{findings.objective['metric']} by {words(across)} and {words(down)}",
-        f"Means over exploration seeds, on one colour scale; the best of each map is framed. Chosen: {chosen}.",
+        f"Means over exploration seeds, on one colour scale; the best of each map is framed.{told} Chosen: {chosen}.",
         ceil(len(arms) / 2) * (0.75 + 0.34 * min(num_levels, MOST_DOWN)) + 0.3,
         lambda figure: _draw_maps(figure, findings, across, down),
     )
 
 
 def _draw_maps(figure: Figure, findings: Findings, across: str, down: str) -> None:
-    arms = _explored(findings)
+    arms = _drawn(findings)
     maps = [_means(findings, arm.scientific, across, down) for arm in arms]
     scale = Normalize(min(np.nanmin(m) for m in maps), max(np.nanmax(m) for m in maps))
     num_columns = min(2, len(maps))
@@ -76,6 +79,11 @@ def _has_numbers(means: NDArray[np.float64]) -> bool:
 def _explored(findings: Findings) -> list[Arm]:
     """The arms whose level was explored; a cell given by hand may be confirmed at any other."""
     return [arm for arm in findings.arms if any(c.parameters.items() >= arm.scientific.items() for c in findings.cells)]
+
+
+def _drawn(findings: Findings) -> list[Arm]:
+    arms = _explored(findings)
+    return [arms[i] for i in spread_over(len(arms), MAX_MAPS)]
 
 
 def _draw_map(axes: Axes, means: NDArray[np.float64], scale: Normalize, best: tuple[int, int]) -> None:

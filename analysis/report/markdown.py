@@ -1,9 +1,8 @@
 """The document as Markdown, which shows every name as it is: none can become a heading, a link or a cell's end."""
 
-import re
 from collections.abc import Iterable, Sequence
-from html import escape
 
+from analysis.markdown_text import markdown_text as _md
 from analysis.report.document import Block, Bullets, Cell, Document, Section, Table, Text
 from analysis.report.drawing import Plot
 from analysis.report.panels import Panel
@@ -20,10 +19,10 @@ def render_markdown(document: Document) -> str:
 
 def _section(section: Section, marks: str) -> Iterable[str]:
     yield f"{marks} {_md(section.title)}"
-    for part in section.parts:
-        yield from _section(part, f"{marks}#")
     for block in section.blocks:
         yield _block(block)
+    for part in section.parts:
+        yield from _section(part, f"{marks}#")
 
 
 def _block(block: Block) -> str:
@@ -42,7 +41,8 @@ def _block(block: Block) -> str:
 def _table(table: Table) -> str:
     head = table.head or ("", "")
     lines = [_line(map(_md, head)), _line("---" for _ in head), *(_line(map(_cell, row)) for row in table.rows)]
-    return f"{_md(table.caption)}:\n\n" + "\n".join(lines)
+    runs = f"\n\nRuns behind every row: {_md(table.runs.text)}" if table.runs else ""
+    return f"{_md(table.caption)}:\n\n" + "\n".join(lines) + runs
 
 
 def _line(cells: Iterable[str] | Sequence[str]) -> str:
@@ -53,8 +53,3 @@ def _cell(cell: Cell) -> str:
     if cell.runs:
         return _md(cell.runs.text)
     return _md("; ".join(text for text in (cell.text, cell.note) if text))
-
-
-def _md(text: str) -> str:
-    """Text that Markdown shows as it is, on one line."""
-    return re.sub(r"([\\`*_\[\]|~#])", r"\\\1", escape(" ".join(text.split()), quote=False))

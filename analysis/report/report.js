@@ -1,5 +1,6 @@
 
 // Sorting of tables, by mouse and keyboard: a button in every heading. Without this script they are plain tables.
+// What is wider than the page can be reached by keyboard, and on a phone the contents are folded.
 const collator = new Intl.Collator("en", { numeric: true });
 
 function compare(a, b) {
@@ -26,3 +27,20 @@ for (const heading of document.querySelectorAll("thead th")) {
   heading.append(button);
   heading.ariaSort = "none";
 }
+
+const regions = new ResizeObserver((entries) => {
+  for (const { target } of entries) {
+    const isWide = target.scrollWidth > target.clientWidth;
+    const wanted = { role: "region", tabindex: "0", "aria-label": target.querySelector("caption").textContent };
+    for (const [name, value] of Object.entries(wanted)) {
+      if (isWide) target.setAttribute(name, value);
+      else target.removeAttribute(name);
+    }
+  }
+});
+for (const region of document.querySelectorAll(".scroll")) regions.observe(region);
+
+const phone = matchMedia("(max-width: 38rem)");
+const fold = () => (document.querySelector("nav details").open = !phone.matches);
+phone.addEventListener("change", fold);
+fold();

@@ -21,7 +21,7 @@ from analysis.report.tables import (
     topic_table,
 )
 from analysis.report.topic_plots import topic_plot
-from analysis.wording import INTERVALS_MEAN, confirmation_text, counted, words
+from analysis.wording import confirmation_text, counted, intervals_mean, words
 
 MAX_GAPS = 40
 """Differences between trial directories and W&B that are listed one by one."""
@@ -66,7 +66,7 @@ def _findings(findings: Findings) -> Section:
         if factor.role == SCIENTIFIC:
             blocks.append(level_plot(findings, factor))
         parts.append(Section(file_name(f"factor-{number}"), words(factor.name).capitalize(), blocks))
-    return Section("findings", "Findings", [Text(INTERVALS_MEAN, "soft")], parts)
+    return Section("findings", "Findings", [Text(intervals_mean(findings), "soft")], parts)
 
 
 def _floors(findings: Findings) -> Section:

@@ -6,12 +6,14 @@ from dataclasses import replace
 from typing import Any
 
 from analysis.findings import CellFinding, Claim, FactorFinding, Findings, Topic
+from analysis.reading.study_terms import is_number
 from analysis.report.document import Cell, Runs, Table
-from analysis.statistics import Estimate
+from analysis.statistics import CONFIDENCE, Estimate, number_text
 from analysis.wording import (
     counted,
     level_text,
     num_seeds_text,
+    percent,
     rivals_text,
     seeds_needed_text,
     settings_text,
@@ -20,6 +22,8 @@ from analysis.wording import (
 
 GOOD = ("best", "enough", "as good", "beats", "within the margin", "on the front", "surely best", "recommended")
 BAD = ("worse", "not enough", "does not beat", "beyond the margin", "dominated", "diverged", "read too well")
+SUBJECT = "subject"
+"""The key of a topic's columns that names the first one, in which claims say what they are about."""
 FROM, TO = "from", "to"
 """Headings of a column's ends, which follow it: all three are shown as one."""
 MAX_UNFOLDED = 24
@@ -42,7 +46,7 @@ def level_table(factor: FactorFinding, number: int) -> Table:
     ]
     head = (words(factor.name), "verdict", factor.metric, f"difference to {level_text(factor.best_level)}", "runs")
     seeds = num_seeds_text([level.value for level in factor.levels])
-    return Table(f"{factor.metric} by {words(factor.name)}, {seeds}", head, rows)
+    return _table(f"{factor.metric} by {words(factor.name)}, {seeds}", head, rows)
 
 
 def floor_table(findings: Findings) -> Table:
@@ -51,14 +55,14 @@ def floor_table(findings: Findings) -> Table:
         (
             Cell(words(floor.name)),
             _verdict(floor.verdict),
-            Cell(f"{floor.floor:.3f}", order=floor.floor),
+            Cell(number_text(floor.floor), order=floor.floor),
             _estimate(floor.value, counted(floor.value.num_seeds, "seed")),
             _runs(floor.run_ids, f"floors[{i}].run_ids"),
         )
         for i, floor in enumerate(findings.floors)
     ]
     head = ("floor", "verdict", f"floor's {findings.metric}", "networks", "runs")
-    return Table("The recommended configuration against the floors", head, rows)
+    return _table("The recommended configuration against the floors", head, rows)
 
 
 def confirmation_table(findings: Findings) -> Table:
@@ -91,27 +95,32 @@ def cell_table(caption: str, metric: str, cells: Sequence[CellFinding], where: s
         for i, cell in enumerate(cells)
     ]
     head = ("cell", metric, *(["difference to the one read at its level"] if differ else []), "runs")
-    return Table(caption, head, rows, folded=len(rows) > MAX_UNFOLDED)
+    return _table(caption, head, rows)
 
 
 def topic_table(topic: Topic, number: int) -> Table:
     """A topic's claims; columns that would be empty throughout are left out."""
     estimated, judged = any(c.estimate for c in topic.claims), any(c.verdict for c in topic.claims)
-    columns = _spans(topic.columns)
+    columns = _spans({key: title for key, title in topic.columns.items() if key != SUBJECT})
     titles = [topic.columns[key] for key, *_ in columns]
-    head = ["subject", *([topic.unit] if estimated else []), *titles, *(["verdict"] if judged else []), "runs"]
+    head = [
+        topic.columns.get(SUBJECT, "what"),
+        *([topic.unit] if estimated else []),
+        *titles,
+        *(["verdict"] if judged else []),
+        "runs",
+    ]
     rows = [
         (
             Cell(claim.subject),
-            *([_estimate(claim.estimate, _n_text(claim))] if estimated else []),
+            *([_estimate(claim.estimate, _n_text(topic, claim))] if estimated else []),
             *(_values([claim.values.get(key) for key in keys]) for keys in columns),
             *([_verdict(claim.verdict)] if judged else []),
             _runs(claim.run_ids, f"topics[{number}].claims[{i}].run_ids"),
         )
         for i, claim in enumerate(topic.claims)
     ]
-    over = f"; intervals over {topic.population}" if topic.population else ""
-    return Table(f"{topic.unit or topic.title}{over}", head, rows, folded=len(rows) > MAX_UNFOLDED)
+    return _table(f"{topic.unit or topic.title}{_intervals_text(topic)}", head, rows)
 
 
 def excluded_table(excluded: Sequence[Sequence[str]]) -> Table:
@@ -128,6 +137,15 @@ def excluded_table(excluded: Sequence[Sequence[str]]) -> Table:
         for group in sorted(groups.values(), key=lambda group: (-len(group), group[0][0]))
     ]
     return Table("Left out", ("reason", "how many", "runs"), rows)
+
+
+def _table(caption: str, head: Sequence[str], rows: Sequence[Sequence[Cell]]) -> Table:
+    """Rows that each end with their runs; where these are the same ones, the table names them once."""
+    folded = len(rows) > MAX_UNFOLDED
+    behind = [row[-1].runs for row in rows]
+    if len(rows) > 1 and all(each and behind[0] and each.run_ids == behind[0].run_ids for each in behind):
+        return Table(caption, head[:-1], [row[:-1] for row in rows], folded, behind[0])
+    return Table(caption, head, rows, folded)
 
 
 def _reason(group: list[tuple[int, str, str]]) -> str:
@@ -148,8 +166,23 @@ def _estimate(estimate: Estimate | None, note: str = "", sign: Any = "") -> Cell
     return Cell(estimate.text(sign), note, order=estimate.value) if estimate else Cell("")
 
 
-def _n_text(claim: Claim) -> str:
-    return f"n = {claim.estimate.num_seeds}" if claim.estimate else ""
+def _n_text(topic: Topic, claim: Claim) -> str:
+    """What stands behind the estimate: `8 runs`, where its interval is over runs, else its seeds."""
+    over = topic.population.partition(";")[0]
+    if (number := claim.values.get(over)) is not None:
+        return counted(number, over.removesuffix("s"))
+    return counted(claim.estimate.num_seeds, "seed") if claim.estimate else ""
+
+
+def _intervals_text(topic: Topic) -> str:
+    """Over what intervals are, and whether they hold together; empty where there are none."""
+    confidences = [each.estimate.confidence for each in topic.claims if each.estimate and each.estimate.low is not None]
+    if not confidences or not topic.population:
+        return ""
+    is_joint = max(confidences) > CONFIDENCE
+    return f"; intervals over {topic.population}" + (
+        f", {percent(CONFIDENCE)} for all rows together" if is_joint else ""
+    )
 
 
 def _verdict(verdict: str, note: str = "") -> Cell:
@@ -189,4 +222,4 @@ def _value(value: Any) -> Cell:
 
 
 def _order(level: Any) -> float | None:
-    return float(level) if isinstance(level, int | float) else None
+    return float(level) if is_number(level) else None

@@ -2,15 +2,16 @@
 
 import textwrap
 from collections.abc import Callable
-from typing import Any, TypeGuard
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from analysis.findings import Claim, Topic
+from analysis.reading.study_terms import is_number
 from analysis.report.drawing import COLOURS, GREY, Plot, is_log, make_plot
-from analysis.statistics import Estimate
+from analysis.statistics import Estimate, number_text
 from analysis.wording import printable
 
 MAX_ROWS = 24
@@ -51,11 +52,11 @@ def _draw_intervals(axes: Axes, unit: str, rows: list[tuple[Claim, Estimate]]) -
 
 def _importance_plot(topic: Topic) -> Plot | None:
     """Each importance beside what chance alone reaches."""
-    rows = [(c, c.estimate, c.values["null"]) for c in topic.claims if c.estimate and _is_number(c.values.get("null"))]
+    rows = [(c, c.estimate, c.values["null"]) for c in topic.claims if c.estimate and is_number(c.values.get("null"))]
     if len(rows) < 2:
         return None
     shown = rows[:MAX_ROWS]
-    seen = "; ".join(f"{claim.subject}: {e.text()}, chance {null:.3f}" for claim, e, null in shown)
+    seen = "; ".join(f"{claim.subject}: {e.text()}, chance {number_text(null)}" for claim, e, null in shown)
     return _plot(
         topic,
         f"Bars: importance. Strokes: what chance alone reaches; a bar that does not pass its stroke is noise. {seen}.",
@@ -77,7 +78,7 @@ def _effort_plot(topic: Topic) -> Plot | None:
     rows = [
         (c.values["hours"], c.estimate, bool(c.values.get("on_front")), c.subject)
         for c in topic.claims
-        if c.estimate and _is_number(c.values.get("hours"))
+        if c.estimate and is_number(c.values.get("hours"))
     ]
     if len(rows) < 2:
         return None
@@ -118,12 +119,12 @@ def _power_plot(topic: Topic) -> Plot | None:
     smallest: dict[float, float] = {}
     for values in (claim.values for claim in topic.claims):
         seeds, difference = values.get("num_seeds"), values.get("difference")
-        if _is_number(seeds) and _is_number(difference):
+        if is_number(seeds) and is_number(difference):
             smallest[seeds] = min(difference, smallest.get(seeds, difference))
     points = sorted(smallest.items())
     if len(points) < 2:
         return None
-    seen = "; ".join(f"{seeds:g} seeds: {difference:.3f}" for seeds, difference in points)
+    seen = "; ".join(f"{seeds:g} seeds: {number_text(difference)}" for seeds, difference in points)
     return _plot(
         topic,
         f"The smallest difference that so many seeds detect. {seen}.",
@@ -175,7 +176,3 @@ def _seen(rows: list[tuple[Claim, Estimate]]) -> str:
 
 def _rest(rows: list[Any]) -> str:
     return f" The first {MAX_ROWS} of {len(rows)} rows." if len(rows) > MAX_ROWS else ""
-
-
-def _is_number(value: object) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool)

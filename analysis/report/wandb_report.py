@@ -11,6 +11,7 @@ from typing import Any
 import wandb
 
 from analysis.findings import Findings, LevelFinding
+from analysis.markdown_text import markdown_text
 from analysis.reading.wandb_api import FINDINGS_JOB
 from analysis.reading.wandb_client import ANSWER_S, connected_api
 from analysis.statistics import Estimate
@@ -103,11 +104,11 @@ def _write_report(findings: Findings, project: str, group: str, view_id: str) ->
     wr: Any = importlib.import_module("wandb_workspaces.reports.v2")  # an extra; untyped from outside
     entity, _, name = project.partition("/")
     told = [
-        wr.MarkdownBlock(f"**{_inert(findings.headline)}**"),
+        wr.MarkdownBlock(f"**{markdown_text(findings.headline)}**"),
         wr.H2("Verdicts"),
-        wr.MarkdownBlock("\n".join(f"- {_inert(factor.text)}" for factor in findings.factors)),
+        wr.MarkdownBlock("\n".join(f"- {markdown_text(factor.text)}" for factor in findings.factors)),
         wr.H2("To be careful about"),
-        wr.MarkdownBlock("\n".join(f"- {_inert(caveat.text)}" for caveat in findings.caveats) or "- nothing"),
+        wr.MarkdownBlock("\n".join(f"- {markdown_text(caveat.text)}" for caveat in findings.caveats) or "- nothing"),
         wr.H2("Runs"),
         wr.PanelGrid(
             runsets=[wr.Runset(entity=entity, project=name, name=group, filters=f"Metric('Group') == {group!r}")],
@@ -118,11 +119,6 @@ def _write_report(findings: Findings, project: str, group: str, view_id: str) ->
     report.id = view_id
     report.save()
     return report.id, report.url
-
-
-def _inert(text: str) -> str:
-    """Text without what Markdown and HTML would take for a command."""
-    return re.sub(r"([\\`*_{}\[\]<>()#+!|~-])", r"\\\1", text)
 
 
 def _settings() -> wandb.Settings:

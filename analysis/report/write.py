@@ -16,6 +16,7 @@ from analysis.report.panels import read_panels
 from analysis.report.run_tables import epochs_parquet, runs_csv
 from analysis.report.sections import build_document
 from trainable.atomic import write_atomically
+from trainable.config import InputError
 
 FIGURE_NAME = re.compile(
     r"(levels_\w+|learning_curves|map_\w+|exploration_confirmation|topic_\w+)\.(svg|png)", re.ASCII
@@ -35,10 +36,10 @@ def write_report(out: Path, runs: StudyRuns, findings: Findings) -> dict[str, Pa
         Name below `analysis/` -> path. Figures of an earlier report that this one lacks are gone.
 
     Raises:
-        InputError: the prediction panels are damaged.
+        InputError: a folder of the results is a link.
     """
-    folder = out / "analysis"
-    document = build_document(runs, findings, read_panels(folder, findings))
+    folder = _own_folder(out)
+    document = build_document(runs, findings, read_panels(folder, findings, runs.study_dir))
     texts = {
         "findings.json": json.dumps(findings.to_mapping(), indent=2, allow_nan=False) + "\n",
         "report.md": render_markdown(document),
@@ -57,8 +58,21 @@ def write_report(out: Path, runs: StudyRuns, findings: Findings) -> dict[str, Pa
     return {name: folder / name for name in files}
 
 
+def _own_folder(out: Path) -> Path:
+    """The folder of the analysis, in which files are replaced and removed: it must not lie somewhere else.
+
+    Raises:
+        InputError: it, or the folder of its figures, is a link.
+    """
+    folder = out / "analysis"
+    for path in (folder, folder / "figures"):
+        if path.is_symlink():
+            raise InputError(f"{path}: must be a folder of its own, is a link to {path.readlink()}; remove the link")
+    return folder
+
+
 def _remove_stale(figures: Path, fresh: set[str]) -> None:
     """Removes earlier figures of ours: a factor may be gone from the study. Files of others stay."""
     for path in figures.iterdir():
-        if FIGURE_NAME.fullmatch(path.name) and path.name not in fresh:
+        if FIGURE_NAME.fullmatch(path.name) and path.name not in fresh and not path.is_symlink():
             path.unlink()

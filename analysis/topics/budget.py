@@ -13,20 +13,20 @@ from analysis.findings import SCIENTIFIC, Claim, Findings, Topic
 from analysis.reading.runs import StudyRuns
 from analysis.statistics import leader
 from analysis.topics.effort import Priced, price
-from analysis.wording import counted, level_text, settings_text
-from trainable.config import DENSE
+from analysis.wording import counted, points_text, settings_text
 
 LEAST_SHARE = 0.5
 """Of a budget that a split must use."""
 AHEAD, UNDECIDED = "surely best", "undecided"
 
 COLUMNS = {
-    "images": "images",
-    "points": "points per image",
-    "spent_hours": "hours",
-    "next_images": "next best: images",
-    "next_points": "its points",
-    "gain": "ahead by",
+    "subject": "budget, hours of annotation",
+    "images": "best split: images",
+    "points": "best split: points per image",
+    "spent_hours": "hours that it takes",
+    "next_images": "next best split: images",
+    "next_points": "next best split: points per image",
+    "gain": "best ahead of next best by",
     "gain_low": "from",
     "gain_high": "to",
     "splits": "splits compared",
@@ -128,5 +128,4 @@ def _text(claims: list[Claim]) -> str:
 
 
 def _split_text(values: dict[str, Any]) -> str:
-    points = "every pixel" if values["points"] == DENSE else f"{level_text(values['points'])} points"
-    return f"{counted(values['images'], 'image')} with {points} each"
+    return f"{counted(values['images'], 'image')} with {points_text(values['points'])} each"

@@ -24,9 +24,10 @@ from analysis.wording import counted, first_of, settings_text
 
 VERDICTS = {1: "read too well", 0: "no flattery shown", -1: "read too low"}
 COLUMNS = {
+    "subject": "level",
     "explored": "read in exploration",
     "fresh": "read on fresh seeds",
-    "expected": "expected at most",
+    "expected": "chance alone would add at most",
     "settings": "settings tried",
     "seeds": "exploration seeds",
     "fresh_seeds": "fresh seeds",

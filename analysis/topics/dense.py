@@ -2,7 +2,8 @@
 
 The share is the ratio of the two means, with Fieller's interval: the ratios that a paired t test of `values - ratio *
 dense` does not reject. It covers as claimed for normal noise, whatever the ratio; a mean of ratios would not be one.
-Every count is held against one named reference, so that all hold together by Bonferroni over their number.
+Every count is held against one named reference, so that all hold together by Bonferroni over their number; of a study
+that was extended, over all looks at it.
 
 Source: Fieller 1954, "Some problems in interval estimation".
 """
@@ -13,12 +14,18 @@ import numpy as np
 
 from analysis.findings import Arm, Claim, Findings, Topic
 from analysis.reading.runs import StudyRuns
-from analysis.statistics import CONFIDENCE, Estimate, judge, paired_difference, t_quantile
-from analysis.topics.readings import POINTS, Series, Values, jointly, point_series, seed_table
-from analysis.wording import level_text, listed
+from analysis.statistics import Estimate, judge, paired_difference, t_quantile
+from analysis.topics.readings import POINTS, Series, Values, claim_confidence, point_series, seed_table
+from analysis.wording import listed, percent, points_text
 
 VERDICTS = {"within": "within the margin", "beyond": "beyond the margin", "undecided": "undecided"}
-COLUMNS = {"difference": "difference to dense", "low": "from", "high": "to", "seeds": "seeds"}
+COLUMNS = {
+    "subject": "labels",
+    "difference": "difference to dense labels",
+    "low": "from",
+    "high": "to",
+    "seeds": "seeds that both have",
+}
 
 
 def find_dense(runs: StudyRuns, findings: Findings) -> Topic | None:
@@ -31,8 +38,10 @@ def find_dense(runs: StudyRuns, findings: Findings) -> Topic | None:
     ]
     if not pairs:
         return None
-    each = jointly(len(pairs), CONFIDENCE)
-    claims = [_against_dense(runs, series, arm, dense, each) for series, arm, dense in pairs]
+    claims = [
+        _against_dense(runs, series, arm, dense, claim_confidence(runs, findings, [arm, dense], len(pairs)))
+        for series, arm, dense in pairs
+    ]
     return Topic(
         name="dense",
         title="Against labelling every pixel",
@@ -78,7 +87,7 @@ def _against_dense(runs: StudyRuns, series: Series, arm: Arm, dense: Arm, confid
     values, reference = seed_table([arm, dense])
     difference = paired_difference(values, reference, confidence)
     return Claim(
-        subject=series.subject(f"{level_text(arm.scientific[POINTS])} points"),
+        subject=series.subject(points_text(arm.scientific[POINTS])),
         estimate=paired_ratio(values, reference, confidence),
         values={
             "difference": difference.value,
@@ -92,13 +101,17 @@ def _against_dense(runs: StudyRuns, series: Series, arm: Arm, dense: Arm, confid
 
 
 def _text(claims: list[Claim], margin: float) -> str:
-    shares = [f"{claim.subject} reach {_percent(claim.estimate)}" for claim in claims if claim.estimate]
+    shares = [f"{claim.subject} {_verb(claim)} {_percent(claim.estimate)}" for claim in claims if claim.estimate]
     close = [claim.subject for claim in claims if claim.verdict == "within the margin"]
     end = f"Within {margin:g} of it for sure: {listed(close) or 'none'}."
     return f"Of what labelling every pixel reaches, {listed(shares)}. {end}"
 
 
+def _verb(claim: Claim) -> str:
+    return "reaches" if claim.subject.partition(" (")[0] == "1 point" else "reach"
+
+
 def _percent(estimate: Estimate) -> str:
     if estimate.low is None or estimate.high is None:
-        return f"{estimate.value:.1%}"
-    return f"{estimate.value:.1%} [{estimate.low:.1%}, {estimate.high:.1%}]"
+        return percent(estimate.value, 1)
+    return f"{percent(estimate.value, 1)} [{percent(estimate.low, 1)}, {percent(estimate.high, 1)}]"

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import Any
 
+from analysis.arms import additions
 from analysis.costs import IMAGES, POINTS, Cost, Row, cost_of
 from analysis.family import paired_family
 from analysis.findings import SCIENTIFIC, Arm, Claim, Findings, Topic
@@ -30,7 +31,8 @@ class Priced:
     """Rows with their costs, the least effort first.
 
     Attributes:
-        gains: (i, j) -> by how much row i is better than row j, simultaneous over all pairs.
+        gains: (i, j) -> by how much row i is better than row j, simultaneous over all pairs, and over all looks at
+            confirmed rows.
     """
 
     rows: list[Row]
@@ -79,7 +81,10 @@ def price(runs: StudyRuns, findings: Findings, rows: list[Row]) -> Priced | None
     found.sort(key=lambda pair: pair[1].hours)
     kept = [row for row, _ in found]
     sign = 1 if findings.objective["mode"] == "max" else -1
-    return Priced(kept, [cost for _, cost in found], paired_family(sign * seed_table(kept)))
+    table = sign * seed_table(kept)
+    seeds = sorted({seed for row in kept for seed in row.seeds})
+    looks = additions(runs, seeds, table) if findings.is_confirmed else None
+    return Priced(kept, [cost for _, cost in found], paired_family(table, additions=looks))
 
 
 def compared_rows(runs: StudyRuns, findings: Findings) -> list[Row]:
@@ -139,15 +144,16 @@ def _marginal(priced: Priced, row: int, front: list[int]) -> Iterator[tuple[str,
 def _columns(runs: StudyRuns) -> dict[str, str]:
     money = {"money": f"cost, {runs.effort.currency}"} if runs.effort.currency else {}
     return {
+        "subject": "setting",
         "points": "points per image",
         "images": "images",
-        "hours": "hours",
+        "hours": "hours of annotation",
         **money,
-        "further_hours": "further hours",
-        "gain": "gain for them",
+        "further_hours": "hours more than the next cheaper one on the front",
+        "gain": "gain over that one",
         "gain_low": "from",
         "gain_high": "to",
-        "hours_per_hundredth": "hours per .01",
+        "hours_per_hundredth": "hours for each .01 of that gain",
     }
 
 

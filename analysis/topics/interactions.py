@@ -30,7 +30,12 @@ PARTNERS = (RATE, "class_weights", "point_strategy")
 """Factors that gamma may interact with; the last two change how classes are balanced."""
 
 VERDICTS = {True: "interact", False: "no interaction shown"}
-COLUMNS = {"with": "gamma and", "seeds": "seeds", "settings": "other settings"}
+COLUMNS = {
+    "subject": "step in gamma, step in the other factor",
+    "with": "the other factor",
+    "seeds": "seeds",
+    "settings": "settings of all further factors",
+}
 
 
 @dataclass(frozen=True)

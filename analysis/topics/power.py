@@ -3,8 +3,9 @@
 from typing import Any
 
 from analysis.findings import Claim, Findings, Topic
-from analysis.power import Power, PowerRow, PowerTarget, find_spread, plan_power, target_sentences
+from analysis.power import Power, PowerRow, PowerTarget, plan_power, size_text, target_sentences
 from analysis.reading.runs import StudyRuns
+from analysis.spread import find_spread
 from analysis.wording import counted
 
 SHOWN = (3, 5, 8, 12, 20)
@@ -12,15 +13,16 @@ SHOWN = (3, 5, 8, 12, 20)
 
 
 def find_power(runs: StudyRuns, findings: Findings) -> Topic | None:
-    """None where no cell was run twice, so that nothing is known of noise."""
+    """None where there are no two levels, and where no cell was run twice, so that nothing is known of noise."""
     if find_spread(runs, findings) is None:
         return None
     power = plan_power(runs, findings, SHOWN)
     columns = {
-        "difference": "difference told with 80 %",
+        "subject": "seeds, or what they are to tell",
+        "difference": "smallest difference found with a chance of 80 %",
         "num_seeds": "seeds at each level",
         "num_trials": "trials",
-        "hours": "GPU-hours, one GPU a trial",
+        "hours": power.hours_unit,
     }
     return Topic(
         name="power",
@@ -39,7 +41,8 @@ def find_power(runs: StudyRuns, findings: Findings) -> Topic | None:
 def _text(power: Power) -> str:
     spread = power.spread
     kind = "Paired differences" if spread.paired else "Differences of two single runs"
-    known = f"{kind} vary by {spread.value:.4f} between seeds (95 %: {spread.low:.4f} to {spread.high:.4f})"
+    between = f"(95 %: {size_text(spread.low)} to {size_text(spread.high)})"
+    known = f"{kind} vary by {size_text(spread.value)} between seeds {between}"
     return " ".join([*target_sentences(power)[:1], f"{known}; seeds needed go with its square."])
 
 

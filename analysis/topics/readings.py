@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.arms import additions
 from analysis.findings import SCIENTIFIC, Arm, CellFinding, Findings
 from analysis.grid import level_order
+from analysis.looks import num_looks, share_of_error
 from analysis.reading.runs import StudyRuns
 from analysis.reading.study_terms import is_number
-from analysis.statistics import Estimate
+from analysis.statistics import CONFIDENCE, Estimate
 from analysis.wording import settings_text
 from trainable.config import DENSE
 
@@ -70,6 +72,24 @@ def seed_table(rows: Sequence[Arm | CellFinding]) -> Values:
 def jointly(num_claims: int, confidence: float) -> float:
     """Coverage of each interval so that all of so many hold together with this confidence (Bonferroni)."""
     return 1 - (1 - confidence) / max(num_claims, 1)
+
+
+def claim_confidence(runs: StudyRuns, findings: Findings, pair: Sequence[Arm], num_claims: int) -> float:
+    """Coverage of one difference, so that all claims hold jointly, over all looks at a study that was extended.
+
+    Args:
+        runs: the study's.
+        findings: of which the arms carry the claims.
+        pair: the two arms that are compared.
+        num_claims: that are to hold together.
+    """
+    each = jointly(num_claims, CONFIDENCE)
+    if not findings.is_confirmed:
+        return each
+    seeds = findings.seeds
+    shared = [all(seed in arm.seeds for arm in pair) for seed in seeds]
+    look = num_looks(np.array(shared), additions(runs, seeds, seed_table(findings.arms)))
+    return 1 - (1 - each) * share_of_error(look)
 
 
 def scaled(estimate: Estimate, factor: float) -> Estimate:

@@ -7,25 +7,28 @@ its results, so that all steps hold together by Bonferroni over their number.
 from math import log2
 from typing import Any
 
+from analysis.costs import cost_of
 from analysis.findings import Arm, Claim, Findings, Topic
 from analysis.reading.runs import StudyRuns
-from analysis.reading.study_terms import is_number
-from analysis.statistics import CONFIDENCE, Estimate, paired_difference
-from analysis.topics.readings import POINTS, Series, described, jointly, point_series, scaled, seed_table, sign_of
-from analysis.wording import level_text, listed
-from study.effort import annotation_hours
+from analysis.statistics import Estimate, paired_difference
+from analysis.topics.readings import POINTS, Series, claim_confidence, point_series, scaled, seed_table, sign_of
+from analysis.wording import first_of, level_text, listed
 
 VERDICTS = {1: "gains", 0: "no gain shown", -1: "loses"}
+COMPARED = {"gains": "are better than", "no gain shown": "are not shown to be better than", "loses": "are worse than"}
 COLUMNS = {
+    "subject": "points per image",
     "gain": "gain of the step",
     "gain_low": "from",
     "gain_high": "to",
     "hours": "further hours of annotation",
-    "per_hour": "gain per hour",
+    "per_hour": "gain per hour of annotation",
     "per_hour_low": "from",
     "per_hour_high": "to",
     "seeds": "seeds",
 }
+
+_Step = tuple[Series, Arm, Arm]
 
 
 def find_returns(runs: StudyRuns, findings: Findings) -> Topic | None:
@@ -37,14 +40,16 @@ def find_returns(runs: StudyRuns, findings: Findings) -> Topic | None:
     ]
     if not steps:
         return None
-    each = jointly(len(steps), CONFIDENCE)
-    claims = [_step(runs, series, few, many, each) for series, few, many in steps]
+    claims = [
+        _step(runs, series, few, many, claim_confidence(runs, findings, [few, many], len(steps)))
+        for series, few, many in steps
+    ]
     return Topic(
         name="returns",
         title="Diminishing returns of further points",
         unit=f"{findings.metric} per doubling",
         population="seeds",
-        text=_text(runs, findings, claims),
+        text=_text(runs, findings, steps, claims),
         columns=COLUMNS,
         claims=claims,
     )
@@ -56,9 +61,10 @@ def _step(runs: StudyRuns, series: Series, few: Arm, many: Arm, confidence: floa
     more, fewer = seed_table([many, few])
     gain = scaled(paired_difference(more, fewer, confidence), sign)
     counts = (few.scientific[POINTS], many.scientific[POINTS])
-    hours = _hours(runs, many) - _hours(runs, few)
     values: dict[str, Any] = {"seeds": gain.num_seeds, **_named("gain", gain)}
-    if hours > 0:
+    cost, further = cost_of(runs, few), cost_of(runs, many)
+    if cost and further and further.hours > cost.hours:
+        hours = further.hours - cost.hours
         values |= {"hours": hours, **_named("per_hour", scaled(gain, 1 / hours))}
     return Claim(
         subject=series.subject(" to ".join(level_text(count) for count in counts)),
@@ -73,23 +79,14 @@ def _named(name: str, estimate: Estimate) -> dict[str, float | None]:
     return {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
 
 
-def _hours(runs: StudyRuns, arm: Arm) -> float:
-    """Hours to label the images that the arm trains on; 0 where their number is not known."""
-    asked = runs.training[arm.trial_ids[0]].get("train_images")
-    images = asked if is_number(asked) else described(runs, "splits", "train", "num_images")
-    return annotation_hours(arm.scientific[POINTS], int(images), runs.effort) if images else 0.0
-
-
-def _text(runs: StudyRuns, findings: Findings, claims: list[Claim]) -> str:
+def _text(runs: StudyRuns, findings: Findings, steps: list[_Step], claims: list[Claim]) -> str:
     """Which steps gain, what these gain per hour, and which surely gain less than the margin."""
     texts = []
-    for verdict, words in (
-        ("gains", "More points gain from {}"),
-        ("no gain shown", "no gain is shown from {}"),
-        ("loses", "more points lose from {}"),
-    ):
-        if steps := [claim.subject for claim in claims if claim.verdict == verdict]:
-            texts.append(words.format(listed(steps)))
+    for verdict in VERDICTS.values():
+        if said := [
+            _step_text(*step, verdict) for step, claim in zip(steps, claims, strict=True) if claim.verdict == verdict
+        ]:
+            texts.append(first_of(said, 3))
     margin = runs.objective["margin"]
     parts = [_sentence("; ".join(texts))]
     gains = [claim for claim in claims if claim.verdict == "gains" and "per_hour" in claim.values]
@@ -100,6 +97,11 @@ def _text(runs: StudyRuns, findings: Findings, claims: list[Claim]) -> str:
     if small:
         parts.append(f"A doubling gains less than the margin of {margin:g} for sure from {listed(small)}.")
     return " ".join(parts)
+
+
+def _step_text(series: Series, few: Arm, many: Arm, verdict: str) -> str:
+    fewer, more = (level_text(arm.scientific[POINTS]) for arm in (few, many))
+    return series.subject(f"{more} points {COMPARED[verdict]} {fewer}")
 
 
 def _surely_below(estimate: Estimate | None, margin: float) -> bool:

@@ -12,7 +12,8 @@ from analysis.wording import first_of, settings_text
 
 VERDICTS = {"within": "within the margin", "beyond": "beyond the margin", "undecided": "undecided"}
 COLUMNS = {
-    "difference": "difference to the recommended",
+    "subject": "level",
+    "difference": "difference to the recommended level",
     "low": "from",
     "high": "to",
     "scenes": "scenes",

@@ -34,12 +34,13 @@ MOST_LEVELS = 12
 """Of more values than that, decades are told apart: they were drawn from a range, even if no study file says so."""
 
 COLUMNS = {
-    "diverged": "runs diverged",
-    "runs": "of",
-    "spread": "SD between seeds",
+    "subject": "learning rate",
+    "diverged": "diverged runs",
+    "runs": "all runs",
+    "spread": "standard deviation of the objective between seeds",
     "spread_low": "from",
     "spread_high": "to",
-    "epochs": "epochs to 95 %",
+    "epochs": "epochs until within 5 % of the final value",
     "epochs_low": "from",
     "epochs_high": "to",
 }

@@ -21,17 +21,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.findings import Claim, Findings, Topic
+from analysis.findings import POINTS_SEED, Claim, Findings, Topic
 from analysis.reading.runs import StudyRuns
 from analysis.reading.study_terms import CONFIRM, EXPLORE, metric_read
 from analysis.scenes import MIN_SCENES, scenes_by_arm
 from analysis.statistics import CONFIDENCE, Estimate
 from analysis.topics.readings import Values, jointly, seed_table
 from analysis.variances import MeanSquare, component_interval, spread_interval, sum_interval, tailed_interval
-from analysis.wording import counted, listed
+from analysis.wording import counted, listed, percent
 
-POINTS_SEED = "points_seed"
-COLUMNS = {"share": "share of the variance", "levels": "drawn"}
+COLUMNS = {"subject": "source", "share": "share of the variance", "levels": "how many were drawn"}
 
 
 @dataclass(frozen=True)
@@ -171,7 +170,7 @@ def _is_largest(part: _Part, parts: list[_Part]) -> bool:
 
 def _text(parts: list[_Part], *, is_crossed: bool) -> str:
     claims = sorted(_claims(parts), key=lambda claim: -claim.values["share"])
-    shares = listed([f"{claim.subject} {claim.values['share']:.0%}" for claim in claims])
+    shares = listed([f"{claim.subject} {percent(claim.values['share'])}" for claim in claims])
     settled = [claim.subject for claim in claims if claim.verdict == "largest"]
     second = f"That {settled[0]} hold most is settled." if settled else "Which holds most is not settled."
     remedy = "" if is_crossed else " To tell points from weights, vary points_seed beside the seeds."

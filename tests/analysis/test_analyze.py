@@ -5,6 +5,7 @@ import pytest
 import yaml
 
 from analysis.analyze import analyze_study
+from analysis.reading.source import find_source
 from trainable.config import InputError, TrainConfig
 
 COUNTS, SEEDS = (10, 50), (0, 1, 2)
@@ -71,9 +72,36 @@ def test_one_call_reads_the_runs_and_writes_everything(study_dir):
     assert 'do NOT beat calling every pixel "forest"' in analysis.text
 
 
+def test_pictures_are_drawn_where_the_results_go(study_dir, tmp_path):
+    drawn = []
+    analyze_study(
+        find_source(study_dir, out=tmp_path / "out"), lambda runs, _, out: drawn.append((runs.study_dir, out))
+    )
+    assert drawn == [(study_dir, tmp_path / "out")]
+
+
 def test_a_folder_without_runs_is_refused_and_nothing_is_written(tmp_path):
     with pytest.raises(InputError, match="no W&B runs"):
         analyze_study(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_results_that_cannot_be_written_are_refused_before_anything_is_read(study_dir, tmp_path, monkeypatch):
+    def is_called(source):
+        raise AssertionError("the runs were read")
+
+    monkeypatch.setattr("analysis.analyze.load_study", is_called)
+    (tmp_path / "file").write_text("")
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study" / "analysis").write_text("")
+    for out in ("file", "file/x", "study"):
+        with pytest.raises(InputError, match=r"^--out: \S+ is a file; name another folder$"):
+            analyze_study(find_source(study_dir, out=tmp_path / out))
+
+
+def test_a_place_that_is_no_folder_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"nosuch: no such folder$"):
+        analyze_study(tmp_path / "nosuch")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -3,17 +3,30 @@
 The quick form has 100 studies a case and allows three standard errors more than the bounds; the slow one has 2,000.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats
 
+from analysis import levels
 from analysis.arms import Arm
 from analysis.family import paired_family
 from analysis.levels import scientific_factors
 from analysis.reading.study_terms import CONFIRM
 from analysis.statistics import judge, mean_interval, paired_difference
-from bench.calibrate import COVERAGE, FAMILY, MOST_WRONG, WRONG_DIFFERENCE, WRONG_ENOUGH, calibrate
-from bench.simulated_studies import BLOCKS, MARGIN, NOISE, Case, make_runs
+from bench.calibrate import (
+    COVERAGE,
+    FAMILY,
+    MEAN,
+    MOST_WRONG,
+    RECOMMENDED,
+    RIGHT,
+    WRONG_DIFFERENCE,
+    WRONG_ENOUGH,
+    calibrate,
+)
+from bench.simulated_studies import BLOCKS, MARGIN, NAMES, NOISE, ONE_COLLAPSES, Case, make_runs
 
 QUICK, FULL = 100, 2000
 
@@ -38,7 +51,8 @@ def test_few_studies_are_judged_wrongly(case, through):
     row = calibrate(case, QUICK, through)
     assert row.rates[WRONG_ENOUGH] <= MOST_WRONG + slack(MOST_WRONG, QUICK)
     assert row.rates[WRONG_DIFFERENCE] <= MOST_WRONG + slack(MOST_WRONG, QUICK)
-    assert all(share >= COVERAGE[0] - slack(COVERAGE[0], QUICK) for share in row.coverage.values())
+    assert all(row.coverage[name] >= COVERAGE[0] - slack(COVERAGE[0], QUICK) for name in (MEAN, FAMILY))
+    assert row.problems == []
 
 
 def test_arms_and_whole_studies_are_judged_alike():
@@ -54,6 +68,46 @@ def test_a_judge_that_errs_is_caught():
     row = calibrate(Case("equal", 2, 5, margin=0.0, num_settings=20, confirmed=False), QUICK)
     assert row.rates[WRONG_DIFFERENCE] > MOST_WRONG + slack(MOST_WRONG, QUICK)
     assert row.coverage[FAMILY] < COVERAGE[0]
+
+
+@pytest.mark.parametrize(
+    ("case", "through"), [(Case("equal", 2, 3, margin=0.0), "arms"), (Case("margin", 2, 5), "find")]
+)
+def test_published_differences_a_quarter_as_wide_are_caught(monkeypatch, case, through):
+    # The verdicts stay right: the intervals alone are wrong, as they are published.
+    publish = levels._levels
+
+    def narrow(runs, table, compared):
+        for level in publish(runs, table, compared):
+            estimate = level.difference
+            quarter = (estimate.high - estimate.low) / 8 if estimate else 0
+            difference = estimate and replace(estimate, low=estimate.value - quarter, high=estimate.value + quarter)
+            yield replace(level, difference=difference)
+
+    monkeypatch.setattr(levels, "_levels", narrow)
+    assert calibrate(case, QUICK, through).problems == [FAMILY]
+
+
+def test_intervals_without_end_and_verdicts_that_say_nothing_are_caught(monkeypatch):
+    widest = levels.paired_family
+    monkeypatch.setattr(levels, "paired_family", lambda table, additions: widest(table, 0.99999, additions))
+    monkeypatch.setattr(levels, "judge_level", lambda *_: "undecided")
+    assert calibrate(Case("real", 4, 5), QUICK).problems == [RIGHT]
+    assert calibrate(Case("equal", 2, 3, margin=0.0), 600).problems == [FAMILY]
+
+
+def test_what_no_interval_can_know_is_published_and_not_bounded():
+    # A level that alone collapses in one run of ten is taken for enough wherever no seed shows it: .9^8 = 43 %.
+    row = calibrate(Case("equal", 2, 8, ONE_COLLAPSES), QUICK)
+    assert row.rates[WRONG_ENOUGH] == pytest.approx(0.43, abs=0.15)
+    assert row.problems == []
+
+
+def test_the_recommended_level_reads_too_well_where_seeds_shift_little():
+    # Six equal levels, of which one was chosen on these very readings; the mean of any one of them is as it should be.
+    row = calibrate(Case("equal", 6, 8, blocks=NOISE / 2), 100)
+    assert row.coverage[RECOMMENDED] < 0.93 < row.coverage[MEAN]
+    assert row.problems == []
 
 
 @pytest.mark.slow
@@ -107,7 +161,7 @@ def test_levels_with_other_seeds_compare_as_surely():
 
 def arms_of(table):
     return [
-        Arm({"points_per_image": i}, {"points_per_image": i}, mean_interval(row), [*range(len(row))], [*row], [], [])
+        Arm({NAMES[0]: i}, {NAMES[0]: i, NAMES[1]: 0}, mean_interval(row), [*range(len(row))], [*row], [], [])
         for i, row in enumerate(table)
     ]
 
@@ -122,7 +176,7 @@ def test_the_seeds_that_are_said_to_decide_do_so_in_four_studies_of_five(mean, v
     runs = make_runs(Case("equal", 2, 3))
     (factor,) = scientific_factors(runs, arms_of([best + pilot, best + 1e-6]), CONFIRM)
     number = factor.levels[0].seeds_needed
-    assert factor.levels[0].text.endswith(f"some {number} further seeds would decide")
+    assert factor.levels[0].text.endswith(f"some {number} further seeds would likely decide (80 %)")
     runs.search.extensions.append([*range(3, 3 + number)])
     verdicts = []
     for _ in range(1000):
@@ -132,6 +186,23 @@ def test_the_seeds_that_are_said_to_decide_do_so_in_four_studies_of_five(mean, v
         verdicts.append(again.levels[0].verdict)
     share = np.mean([each in (verdict, "best") for each in verdicts])
     assert 0.76 <= share <= 0.88
+
+
+def test_the_seeds_that_are_said_to_decide_do_so_against_all_rivals_together():
+    # Four levels that are as good, each pair's difference varying alike: the first needs all three others cleared.
+    rng = np.random.default_rng(4)
+    noise = np.linalg.qr(np.hstack([np.ones((5, 1)), rng.normal(size=(5, 4))]))[0][:, 1:].T  # mean 0, uncorrelated
+    pilot = 0.7 + 2 * NOISE * noise  # (4, 5): each level varies by exactly NOISE
+    runs = make_runs(Case("equal", 4, 5))
+    (factor,) = scientific_factors(runs, arms_of(pilot + 1e-6 * np.eye(4, 1)), CONFIRM)
+    number = factor.levels[1].seeds_needed
+    runs.search.extensions.append([*range(5, 5 + number)])
+    verdicts = []
+    for _ in range(400):
+        fresh = 0.7 + rng.normal(0, NOISE, (4, number))
+        (again,) = scientific_factors(runs, arms_of(np.hstack([pilot, fresh])), CONFIRM)
+        verdicts.append(not again.levels[1].rivals)
+    assert 0.77 <= np.mean(verdicts) <= 0.92
 
 
 def test_normal_noise_is_what_the_t_interval_is_exact_for():

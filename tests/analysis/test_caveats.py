@@ -35,6 +35,15 @@ def test_the_edge_of_a_range_is_a_caveat_but_gamma_0_is_no_edge(make_study):
     ]
 
 
+def test_yes_and_no_are_no_numbers_of_which_one_is_the_largest(make_study):
+    runs = make_study({(1, 0.001, 0.0): [0.5, 0.51, 0.52], (2, 0.001, 0.0): [0.6, 0.61, 0.63]})
+    for table in (runs.trials, runs.epochs):
+        table["points_per_image"] = [n == 2 for n in table["points_per_image"]]
+    findings = find(runs)
+    assert findings.recommended.parameters["points_per_image"] is True
+    assert "edge" not in kinds(findings)
+
+
 def test_what_the_findings_rest_on_is_said(make_study):
     training = {trial_id: {**training, "weights": "none"} for trial_id, training in make_study().training.items()}
     data = {"source": "synthetic", "floors": {}}
@@ -47,6 +56,18 @@ def test_what_the_findings_rest_on_is_said(make_study):
 
 def test_equal_seeds_are_no_certainty(points_study):
     assert "no_spread" in kinds(points_study({10: [0.5] * 3, 50: [0.7] * 3}))
+
+
+def test_a_difference_that_is_the_same_at_every_seed_is_no_certainty(points_study):
+    def texts(rows):
+        return [caveat.text for caveat in points_study(rows).caveats if caveat.kind == "no_spread"]
+
+    # .6 - .5 and .7 - .6 differ in the last bit.
+    assert texts({10: [0.5, 0.6], 50: [0.6, 0.7]}) == [
+        "Differences in points per image are the very same at every seed: nothing is known of their noise, and their"
+        " verdicts are no certainty."
+    ]
+    assert texts({10: [0.5, 0.6], 50: [0.6, 0.701]}) == []
 
 
 def test_the_smallest_count_where_recommended_is_an_edge_too(points_study):
@@ -169,6 +190,6 @@ def test_a_sound_study_has_no_caveat_but_its_scope(make_study):
     cells = {(n, rate, gamma): [0.6 + block - abs(rate - 0.01) - 0.02 * (n == 10) + 0.001 * (i + 1) * (gamma == 1)
                                 - 0.002 * (n == 90) for i, block in enumerate((0, 0.05, 0.02))]
              for n in (10, 50, 90) for rate in (0.001, 0.01, 0.1) for gamma in (0.0, 1.0, 2.0)}  # fmt: skip
-    winners = {(n, 0.01, 1.0): [0.55 - 0.02 * (n == 10) - 0.02 * (n == 90) + each for each in (0, 0.01, 0.02)]
+    winners = {(n, 0.01, 1.0): [0.55 - 0.02 * (n != 50) + each * (1 + n / 1000) for each in (0, 0.01, 0.02)]
                for n in (10, 50, 90)}  # fmt: skip
     assert kinds(find(make_study(cells, confirm=winners))) == ["seeds_not_scenes"]

@@ -142,9 +142,9 @@ def test_an_undecided_level_says_what_would_decide_it(points_study):
     ten = factor(findings, "points_per_image").levels[0]
     assert ten.verdict == "undecided"
     assert ten.seeds_needed == further_seeds(ten.difference, 0.01, "max", 0.95) > 1
-    assert ten.text.endswith(f"; some {ten.seeds_needed} further seeds would decide")
+    assert ten.text.endswith(f"; some {ten.seeds_needed} further seeds would likely decide (80 %)")
     nearly = points_study({10: [0.70, 0.715, 0.705], 50: [0.70, 0.7101, 0.7101]})
-    assert factor(nearly, "points_per_image").levels[0].text.endswith("; 1 further seed would decide")
+    assert factor(nearly, "points_per_image").levels[0].text.endswith("; 1 further seed would likely decide (80 %)")
 
 
 def test_the_rival_that_needs_most_counts(points_study):
@@ -170,3 +170,25 @@ def test_what_is_decided_or_unknown_needs_no_seeds(make_study, cells):
     single = find(make_study({cell: values[:1] for cell, values in cells.items()}))
     assert [level.seeds_needed for level in factor(single, "points_per_image").levels] == [None, None]
     assert "further seed" not in findings_text(single)
+
+
+def test_names_and_yes_or_no_are_not_enough_of_anything_but_better_or_worse(make_study):
+    """Of amounts less may do; of names none is less, and the best is recommended."""
+    values = [[0.70, 0.71, 0.72], [0.7005, 0.7104, 0.7206], [0.50, 0.52, 0.51]]
+
+    def found(names):
+        runs = make_study({(n, 0.001, 0.0): row for n, row in zip(range(1, len(names) + 1), values, strict=False)})
+        for table in (runs.trials, runs.epochs):
+            table["points_per_image"] = [names[n - 1] for n in table["points_per_image"]]
+        return factor(find(runs), "points_per_image")
+
+    assert verdicts_of(found(["a", "b", "c"])) == {"a": "as good", "b": "best", "c": "worse"}
+    assert found(["a", "b", "c"]).recommended_level == "b"
+    assert verdicts_of(found([False, True])) == {False: "as good", True: "best"}
+    assert found([False, True]).recommended_level is True
+    assert verdicts_of(found([10, "dense"])) == {10: "enough", "dense": "best"}
+    assert found([10, "dense"]).recommended_level == 10
+
+
+def verdicts_of(found):
+    return {level.level: level.verdict for level in found.levels}

@@ -5,11 +5,16 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from analysis.find import find
+from analysis.grid import Grid
 from analysis.power import plan_power
+from analysis.reading.column_map import REPEATS
 from analysis.reading.runs import StudyRuns, load_study
 from analysis.reading.source import find_source
+from analysis.repeats import repeat_noise
+from analysis.spread import find_spread
 from analysis.wording import findings_text
 
 # docs/SCIENCE.md and shared: points, learning rate -> mIoU on the validation split; 100 points at 1e-4 ran twice.
@@ -57,7 +62,8 @@ def test_the_published_order_is_not_supported_from_the_repeated_cell_alone(publi
     (points,) = published.scientific
     assert (
         "The order of 50, 100 and 200 is not supported: they differ by 0.0141, runs of points per image 100, learning"
-        " rate 0.0001 differ by 0.0150, the only noise known (1 degree of freedom)." in points.text
+        " rate 0.0001 differ by 0.0150, the only noise known of these runs (1 degree of"
+        " freedom)." in points.text
     )
     assert {level.level: level.verdict for level in points.levels} == {
         10: "undecided",
@@ -81,7 +87,7 @@ def test_the_same_from_runs_of_the_notebooks_kind_that_wandb_wrote(published, wr
     assert [level.text for level in findings.factors[0].levels] == [level.text for level in published.factors[0].levels]
     assert findings.headline == published.headline
     (power,) = (topic for topic in findings.topics if topic.name == "power")
-    assert [claim.values["num_seeds"] for claim in power.claims[:3]] == [31, 6, 24]  # margin, 10 and 50 against 200
+    assert [claim.values["num_seeds"] for claim in power.claims[:3]] == [43, 6, 24]  # margin, 10 and 50 against 200
 
 
 def test_its_intervals_are_tukeys_on_one_degree_of_freedom(published):
@@ -105,7 +111,8 @@ def test_it_says_what_it_would_take(published):
     assert not power.spread.paired
     needed = {target.subject: target.num_seeds for target in power.targets}
     assert needed["50 against 200"] == 24
-    assert needed["margin"] == 31  # (2.638 + .842)^2 * 1.5^2 = 27.2
+    # All three others together with 80 %, so each with 93 %: (2.638 + 1.501)^2 * 1.5^2 = 38.5.
+    assert needed["margin"] == 43
     assert [topic.name for topic in published.topics].count("power") == 1
     assert published.scientific[0].levels[1].seeds_needed > 500  # .0018 from the margin is a hard question
 
@@ -129,7 +136,7 @@ def test_clear_differences_stay_provisional_though_judged():
     assert [level.verdict for level in points.levels] == ["not enough", "enough", "best"]
     assert points.provisional
     assert findings.provisional
-    assert points.text.endswith("differ by 0.0002, the only noise known (2 degrees of freedom).")
+    assert points.text.endswith("differ by 0.0002, the only noise known of these runs (2 degrees of freedom).")
 
 
 def test_where_levels_have_seeds_of_their_own_the_repeated_cells_have_no_say(make_study, cells):
@@ -149,3 +156,55 @@ def test_intervals_on_repeated_cells_cover_what_they_claim():
         covered.append(all(difference.low <= 0 <= difference.high for difference in differences))
     assert np.mean(covered) >= 0.95 - 3 * math.sqrt(0.95 * 0.05 / 100)
     assert np.mean(covered) < 1.0  # were they endless, the line above would show nothing
+
+
+def test_cells_that_rise_and_fall_with_a_seed_tell_no_more_than_its_seeds():
+    # Two levels without a seed in common, 6 settings each at 3 seeds of their own. A seed shifts its six cells alike by
+    # .05, beside .01 of each run: 4 degrees of freedom and not 24, of which an interval covers about half.
+    rng, true = np.random.default_rng(1), math.sqrt(2) * math.hypot(0.05, 0.01)
+    covered, naive = [], []
+    for _ in range(40):
+        shifts = rng.normal(0, 0.05, 6)
+        rows = [
+            (seed, 10 if seed < 3 else 50, setting, 0.6 + shifts[seed] + rng.normal(0, 0.01) - 0.3 * (setting > 0))
+            for setting in range(6)
+            for seed in range(6)
+        ]
+        runs = as_study([(points, setting, value) for _, points, setting, value in rows])
+        runs.trials["seed"] = [seed for seed, *_ in rows]
+        spread = find_spread(runs, find(runs, with_topics=False))
+        assert (spread.paired, spread.degrees_of_freedom) == (False, 4)
+        covered.append(spread.low <= true <= spread.high)
+        ends = [spread.value * math.sqrt(24 / stats.chi2.ppf(share, 24)) for share in (0.975, 0.025)]
+        naive.append(ends[0] <= true <= ends[1])
+    assert np.mean(covered) >= 0.95 - 3 * math.sqrt(0.95 * 0.05 / 40)
+    assert np.mean(naive) < 0.75
+
+
+def test_the_degrees_of_freedom_of_repeated_cells_by_hand():
+    # Cells a and b share seeds 0 to 2, c has 0 and 1 (told by the former already), d 3 and 4, e one run alone.
+    nan = math.nan
+    values = np.array(
+        [
+            [1, 2, 4, nan, nan],
+            [2, 3, 4, nan, nan],
+            [7, 9, nan, nan, nan],
+            [nan, nan, nan, 5, 6],
+            [3, nan, nan, nan, nan],
+        ]
+    )
+    ids = [["-"] * 5] * 5
+    grid = Grid(["setting"], [(name,) for name in "abcde"], [0, 1, 2, 3, 4], values, ids, ids)
+    blocks, single = repeat_noise(grid), repeat_noise(grid, are_blocks=False)
+    assert (blocks.degrees_of_freedom, single.degrees_of_freedom) == (3, 6)
+    assert single.spread**2 == pytest.approx((14 / 3 + 2 + 2 + 0.5) / 6)
+    assert blocks.spread**2 == pytest.approx((14 / 3 + 2 + 0.5) / 5)  # without c
+
+
+def test_where_seeds_only_number_repetitions_each_run_counts():
+    rows = [(count, 1e-4, 0.6 + count / 1e4) for count in (10, 50, 100, 200)]
+    rows += [(50, rate, 0.5 + shift) for rate in (1e-3, 1e-5, 1e-2) for shift in (0.0, 0.01, 0.03)]
+    runs = as_study(rows)
+    assert "(2 degrees of freedom)" in find(runs).scientific[0].text
+    runs.notes.append(REPEATS)
+    assert "(6 degrees of freedom)" in find(runs).scientific[0].text

@@ -1,5 +1,10 @@
+from dataclasses import replace
+
+import pytest
+
 from analysis.find import find
 from analysis.reading.study_terms import SearchTerms
+from analysis.wording import findings_text
 
 
 def texts(findings, kind):
@@ -54,6 +59,53 @@ def test_few_seeds_are_those_of_the_level_that_has_fewest(make_study):
     findings = find(make_study(confirm=winners))
     assert texts(findings, "few_seeds") == ["Few seeds: one seed gives no interval; run at least 3 seeds."]
     assert findings.scientific[0].levels[0].verdict == "undecided"
+
+
+def drawn(make_study, role):
+    """Two counts at three draws of points, the last the luckiest, in place of gamma."""
+    cells = {
+        (n, 0.001, float(draw)): [n / 1000 + draw / 10 + each for each in (0.5, 0.51, 0.53)]
+        for n in (10, 50)
+        for draw in (0, 1, 2)
+    }
+    runs = make_study(cells, roles={"points_per_image": "scientific", "learning_rate": "nuisance", "focal_gamma": role})
+    return replace(
+        runs,
+        parameters={name.replace("focal_gamma", "points_seed"): each for name, each in runs.parameters.items()},
+        trials=runs.trials.rename(columns={"focal_gamma": "points_seed"}),
+        epochs=runs.epochs.rename(columns={"focal_gamma": "points_seed"}),
+    )
+
+
+def test_draws_of_points_are_no_question_and_the_first_is_recommended(make_study):
+    findings = find(drawn(make_study, "scientific"))
+    assert [factor.name for factor in findings.factors] == ["points_per_image", "learning_rate"]
+    assert findings.scientific[0].levels[0].value.value == pytest.approx(0.01 + 0.1 + 1.54 / 3)  # over all draws
+    assert findings.recommended.parameters["points_seed"] == 0
+    assert texts(findings, "same_points") == [
+        "One draw of 3: the recommended arm is that of points seed 0; no interval speaks of other points."
+    ]
+    assert not texts(findings, "not_comparable")
+    assert "over new starting weights and order" in findings_text(findings)
+
+
+def test_a_draw_that_was_chosen_settles_nothing(make_study):
+    findings = find(drawn(make_study, "nuisance"))
+    assert "points_seed" not in [factor.name for factor in findings.factors]
+    assert findings.provisional
+    (text,) = texts(findings, "same_points")
+    assert text.startswith("The luckiest of 3 draws of points was chosen")
+
+
+def test_where_one_draw_of_points_serves_every_seed_no_interval_speaks_of_others(make_study):
+    runs = make_study()
+    fixed = find(replace(runs, training={key: {**each, "points_seed": 7} for key, each in runs.training.items()}))
+    assert texts(fixed, "same_points") == [
+        "One draw of points (points seed 7) at every seed; no interval speaks of other points."
+    ]
+    assert "new points" not in findings_text(fixed)
+    assert not texts(find(runs), "same_points")
+    assert "over new points, starting weights and order" in findings_text(find(runs))
 
 
 def test_every_new_caveat_fits_on_a_line_of_the_terminal(make_study, cells):

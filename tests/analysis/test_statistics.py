@@ -12,6 +12,7 @@ from analysis.statistics import (
     judge_level,
     leader,
     mean_interval,
+    number_text,
     paired_difference,
     rivals,
 )
@@ -52,6 +53,29 @@ def test_equal_values_give_an_interval_without_width_though_their_mean_rounds():
 
 def test_text_has_three_decimals_and_signs_where_asked():
     assert Estimate(-0.0051, -0.0464, 0.0362, 3, 0.95).text("+") == "-0.005 [-0.046, +0.036]"
+    assert Estimate(0.0, -0.004, 0.004, 3, 0.95).text() == "0.000 [-0.004, 0.004]"
+
+
+@pytest.mark.parametrize(
+    ("ends", "text"),
+    [
+        ((0.00034, 0.0001, 0.0005), "0.00034 [0.00010, 0.00050]"),  # a small loss is no 0.000 [0.000, 0.001]
+        ((1.2e-9, -1e-9, 3e-9), "1.2e-09 [-1.0e-09, 3.0e-09]"),
+        ((0.12, 0.11995, 0.12005), "0.12000 [0.11995, 0.12005]"),  # ends differ on paper
+        ((123.4, 123.4, 123.4 + 2e-8), "123.400 [123.400, 123.400]"),  # but for rounding errors
+        ((0.5, 0.5, 0.5), "0.500 [0.500, 0.500]"),
+        ((-0.0001, -0.4, 0.4), "0.000 [-0.400, 0.400]"),  # no -0.000
+    ],
+)
+def test_digits_are_as_many_as_tell_something(ends, text):
+    assert Estimate(*ends, 3, 0.95).text() == text
+
+
+def test_a_number_is_shown_to_three_decimals_or_to_its_own_first_two_digits():
+    numbers = (0.7126, 0.0005, 0.00012, -2e-9, 0.0, -0.0, 1234.5)
+    assert [number_text(number) for number in numbers] == [
+        "0.713", "0.001", "0.00012", "-2.0e-09", "0.000", "0.000", "1234.500",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("values", [[], [0.5, float("nan")], [0.5, float("inf")], [[0.5, 0.6]]])

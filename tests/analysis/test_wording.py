@@ -14,6 +14,8 @@ from analysis.wording import (
     level_text,
     listed,
     num_seeds_text,
+    percent,
+    points_text,
     settings_text,
 )
 
@@ -68,6 +70,36 @@ def test_settings_and_counts_read_as_people_write_them():
     assert [first_of("ab"), first_of("abc"), first_of("abcd"), first_of("abc", 1)] == [
         "a and b", "a, b and c", "a, b and 2 more", "a and 2 more",
     ]  # fmt: skip
+
+
+def test_one_point_is_one(points_study):
+    findings = points_study({1: [0.7, 0.71, 0.72], 50: [0.6, 0.61, 0.63]})
+    assert findings.headline.startswith("Label 1 point per image, with learning rate 0.001")
+    assert [points_text(points) for points in (1, 50, "dense")] == ["1 point", "50 points", "every pixel"]
+
+
+def test_what_brackets_mean_is_said_before_the_first_of_a_factor(make_study):
+    lines = findings_text(find(make_study())).splitlines()
+    assert lines.index(INTERVALS_MEAN) < next(
+        i for i, line in enumerate(lines) if line.startswith("Points per image (")
+    )
+
+
+def test_further_seeds_are_no_promise(points_study):
+    """They decide with a chance of 80 %."""
+    ten = points_study({10: [0.60, 0.63, 0.61], 50: [0.61, 0.61, 0.63]}).factors[0].levels[0]
+    assert ten.seeds_needed
+    assert ten.text.endswith("would likely decide (80 %)")
+
+
+def test_shares_read_as_people_write_them():
+    assert [percent(0.8), percent(0.0312, 1)] == ["80 %", "3.1 %"]
+
+
+def test_small_numbers_are_no_zeros_in_words(points_study):
+    findings = points_study({10: [2e-5, 3e-5, 4e-5], 50: [1e-5, 1.1e-5, 1.2e-5]})
+    assert "0.00003" in findings.factors[0].levels[0].text
+    assert "0.000 " not in findings.headline
 
 
 def test_the_number_of_seeds_may_differ():

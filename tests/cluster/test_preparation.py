@@ -226,6 +226,8 @@ def test_a_record_tells_all_of_a_trial(folder: Path) -> None:
     assert record["data"] == read_data_description(work.folder)
     assert record["objective"] == {"metric": "val/miou", "mode": "max", "at": "last", "margin": 0.01, "references": {}}
     assert (record["effort"]["point_s"], record["effort"]["hourly_rate"]) == (0.9, None)
+    plan = {"parameters": {"points_per_image": {"role": "scientific", "values": [2, 20]}}, "extensions": []}
+    assert record["plan"] == {**plan, "confirm_seeds": []}
 
 
 def test_a_disk_that_cannot_hold_the_checkpoints_is_refused(folder: Path) -> None:

@@ -26,6 +26,7 @@ from cluster.tracking_record import MIRROR_FILE
 from trainable.atomic import sole_user
 from trainable.config import InputError
 from trainable.trial_files import RESULT
+from trainable.trial_files import ROWS as ROWS_FILE
 
 SMALL: dict[str, Any] = {"search": {"method": "grid", "seeds": [0]}, "confirm": None}
 ONLINE: dict[str, Any] = {**SMALL, "tracking": {"project": "made", "mode": "online"}}
@@ -133,6 +134,106 @@ def test_an_unfinished_trial_is_shown_as_far_as_it_is(tmp_path: Path) -> None:
     (run,) = [run for run in read_runs(work.folder / "wandb") if run.config["trial_id"] == trial.trial_id]
     assert run.history.values("epoch").tolist() == [1, 2]
     assert run.exit_code != 0
+
+
+def damage_row(folder: Path) -> None:
+    path = folder / ROWS_FILE
+    path.write_text(path.read_text().replace('"epoch": 2', '"epoqh": 2'))
+
+
+def cut_row(folder: Path) -> None:
+    path = folder / ROWS_FILE
+    first, second, *others = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([first, second[:20], "\n", *others]))
+
+
+def lose_result(folder: Path) -> None:
+    """And the last epochs, at a line break: what is left reads like a trial that has not ended."""
+    cut_row(folder)
+    path = folder / ROWS_FILE
+    path.write_text(path.read_text().splitlines(keepends=True)[0])
+    (folder / RESULT).unlink()
+
+
+def damage_result(folder: Path) -> None:
+    (folder / RESULT).write_text((folder / RESULT).read_text().replace("completed", "complated"))
+
+
+DAMAGES = [damage_row, cut_row, lose_result, damage_result]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_the_only_sound_copy_of_a_damaged_trial_is_left_alone(tmp_path: Path, damage: Callable[[Path], None]) -> None:
+    """The other gap is closed all the same; the record of what was shown stays, too."""
+    work = shown(make_study(tmp_path, **SMALL))
+    trial = work.agenda.trials[0]
+    run, record = run_file(work, 0), work.trial_folder(trial) / MIRROR_FILE
+    before = run.read_bytes(), record.read_bytes()
+    shutil.rmtree(run_file(work, 1).parent)
+    damage(work.trial_folder(trial))
+    code, said = synced(work)
+    assert code == 3
+    assert (run.read_bytes(), record.read_bytes()) == before
+    assert sum(line.startswith("closed: ") for line in said) == 1
+    (refusal,) = [line for line in said if line.startswith(f"not in W&B: {trial.name} ({trial.trial_id}): ")]
+    assert "left as it is until `canopoint run` has mended" in refusal
+    assert str(work.trial_folder(trial)) in refusal
+
+
+def test_a_damaged_trial_without_a_run_is_not_shown(tmp_path: Path) -> None:
+    work = shown(make_study(tmp_path, **SMALL))
+    shutil.rmtree(run_file(work, 0).parent)
+    damage_result(work.trial_folder(work.agenda.trials[0]))
+    assert synced(work)[0] == 3
+    assert not list(work.folder.glob(f"wandb/*{ids(work)[0]}*"))
+
+
+@pytest.mark.parametrize("damage", [cut_row, *(pytest.param(each, marks=pytest.mark.slow) for each in DAMAGES[::2])])
+def test_a_run_of_a_damaged_trial_is_not_set_aside_in_the_service(
+    server: WandbServer, tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    work = shown(make_study(tmp_path, **ONLINE))
+    trial_id = ids(work)[0]
+    whole = server.runs[f"made-{trial_id}"].rows()
+    damage(work.trial_folder(work.agenda.trials[0]))
+    code, said = synced(work)
+    assert (code, len(said)) == (3, 2)
+    assert f"({trial_id}): left as it is until `canopoint run`" in said[1]
+    found = server.runs[f"made-{trial_id}"]
+    assert (found.group, found.state, found.rows()) == ("made", "finished", whole)
+    assert len(server.runs) == 8
+
+
+def test_a_torn_last_line_is_no_damage(tmp_path: Path) -> None:
+    """A killed writer leaves one; the epochs before it are shown."""
+    work = make_study(tmp_path, **SMALL)
+    folder = work.trial_folder(work.agenda.trials[0])
+    (folder / RESULT).unlink()
+    (folder / ROWS_FILE).write_bytes((folder / ROWS_FILE).read_bytes()[:-5])
+    assert synced(work)[0] == 0
+    (run,) = [run for run in read_runs(work.folder / "wandb") if run.config["trial_id"] == ids(work)[0]]
+    assert run.history.values("epoch").tolist() == [1, 2, 3]
+
+
+@pytest.mark.parametrize("is_gone", [False, True])
+def test_trials_that_hang_on_a_damaged_one_are_compared_too(tmp_path: Path, is_gone: bool) -> None:
+    """Without all of exploration nobody knows which winners were confirmed."""
+    work = shown(make_study(tmp_path))
+    explored, confirmed = work.agenda.trials[0], work.agenda.trials[-1]
+    if is_gone:
+        shutil.rmtree(work.trial_folder(explored))
+        rest = "the others have nothing to show yet; `canopoint run` trains them"
+        assert synced(work) == (0, [f"W&B lacks nothing of 21 of the 22 trials of made; {rest}"])
+    else:
+        damage_row(work.trial_folder(explored))
+    shutil.rmtree(run_file(work, -1).parent)
+    code, said = synced(work)
+    assert code == 3
+    assert f"gap: trial {confirmed.trial_id}: no W&B run" in said
+    assert f"not in W&B: trial {confirmed.trial_id}: left as it is until `canopoint run` has mended the study" in (
+        said[-1].partition(" (")[0] if is_gone else next(line for line in said[2:] if confirmed.trial_id in line)
+    )
+    assert not list(work.folder.glob(f"wandb/*{confirmed.trial_id}*"))
 
 
 def test_while_a_driver_works_nothing_is_touched(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from cluster import tracking
 from cluster.preparation import Work
 from cluster.tracking import Mirror
 from cluster.tracking_address import note_address, read_address, read_project
-from cluster.tracking_record import is_mirrored, read_end
+from cluster.tracking_record import WrittenRun, is_mirrored, read_end
 from study.design import Trial
 from trainable.trial_files import read_rows
 
@@ -91,6 +91,49 @@ def test_a_run_that_was_interrupted_goes_on_where_it_stands(server: WandbServer,
     assert show(work, trial) == {}
     assert steps(server, work, trial) == [1, 2, 3, 4]
     assert server.runs[f"made-{trial.trial_id}"].state == "finished"
+
+
+def test_a_run_goes_on_where_more_seeds_were_declared_since(server: WandbServer, tmp_path: Path) -> None:
+    """What its config says of the plan changes, and W&B's service takes that."""
+    work = make_study(tmp_path, **ONLINE)
+    trial = work.agenda.trials[0]
+    shutil.rmtree(work.trial_folder(trial))
+    write_trial(work, trial, num_epochs=2)
+    assert show(work, trial) == {}
+    shutil.rmtree(work.trial_folder(trial))
+    write_trial(work, trial)
+    work.agenda.extend([{"points_per_image": 10}, {"points_per_image": 50}], [7, 8])
+    assert show(work, trial) == {}
+    assert server.runs[f"made-{trial.trial_id}"].config["plan"]["value"]["extensions"] == [[7, 8]]
+    assert steps(server, work, trial) == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("num_epochs", [2, 4])
+def test_an_earlier_run_goes_only_when_the_new_one_has_settled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_epochs: int
+) -> None:
+    work = make_study(tmp_path, search=ONLINE["search"], confirm=None)
+    trial = work.agenda.trials[0]
+    shutil.rmtree(work.trial_folder(trial))
+    write_trial(work, trial, num_epochs=2)
+    assert show(work, trial) == {}
+    (earlier,) = work.folder.glob("wandb/offline-run-*")
+    before = {path: path.read_bytes() for path in earlier.glob("*.wandb")}
+    shutil.rmtree(work.trial_folder(trial))
+    write_trial(work, trial, num_epochs=num_epochs)
+    with monkeypatch.context() as patch:
+        patch.setattr(WrittenRun, "has_settled", _never)
+        assert show(work, trial).keys() == {trial.name}
+    assert {path: path.read_bytes() for path in earlier.glob("*.wandb")} == before
+    assert not is_shown(work, trial)
+    assert show(work, trial) == {}
+    (later,) = work.folder.glob("wandb/offline-run-*")
+    assert later != earlier
+    assert is_shown(work, trial) == (num_epochs == 4)
+
+
+def _never(written: WrittenRun) -> bool:
+    raise OSError(f"{written.path} is empty; is the disk full?")
 
 
 def test_a_run_that_was_sent_is_not_sent_again(server: WandbServer, tmp_path: Path) -> None:

@@ -41,6 +41,11 @@ BAD = {
     "no end": ([("max: 1e-2", "max: .inf")], "parameters.learning_rate.max: must be a finite number"),
     "a range of words": ([(RANGE, "optimizer: {role: nuisance, min: 0, max: 1}")], "parameters.optimizer: "),
     "a range in a grid": ([(SEARCH, GRID)], "parameters.learning_rate: a grid needs values"),
+    "a draw of points to choose": (
+        [(RANGE, "points_seed: {role: nuisance, values: [0, 1]}")],
+        "parameters.points_seed: must not have role: nuisance, as the draw of points that is chosen is the luckiest"
+        " one; give it role: scientific",
+    ),
     "a scientific range": ([("role: nuisance", "role: scientific")], "parameters.learning_rate: a scientific factor"),
     "no seeds": ([("seeds: [0, 1, 2]", "seeds: []")], "search.seeds: must have at least 1 item"),
     "a seed twice": ([("seeds: [0, 1, 2]", "seeds: [0, 1, 0]")], "search.seeds: each value stands once, got 0"),

@@ -62,6 +62,12 @@ def test_a_bad_file_is_refused_with_its_place_and_rule(tmp_path: Path, text: str
     assert len(str(caught.value).splitlines()) == 1
 
 
+def test_a_folder_is_called_one_and_its_file_named(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("")
+    with pytest.raises(InputError, match=r"is a folder; name config\.yaml in it, as in .*config\.yaml"):
+        read_training_file(tmp_path)
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"best\.yaml: no such file"):
         read_training_file(tmp_path / "best.yaml")

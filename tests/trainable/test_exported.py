@@ -12,10 +12,10 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 
-from trainable.config import InputError
-from trainable.exported import ModelExport, export_models
+from trainable.config import InputError, TrainConfig
+from trainable.exported import ModelExport, _without_paths, export_models
 from trainable.graphs import Agreement
-from trainable.sealed import read_sealed
+from trainable.sealed import read_sealed, write_sealed
 from trainable.train import unit_scale
 from trainable.trained import load_trained, predict_files
 from trainable.weights_file import WEIGHTS, read_weights, write_weights
@@ -120,12 +120,62 @@ def test_a_flipped_bit_in_a_weight_is_noticed(made: Path, tmp_path: Path) -> Non
     (tmp_path / WEIGHTS).unlink()
 
 
+def test_the_weights_do_not_tell_where_a_file_lay(made: Path) -> None:
+    told = _without_paths(TrainConfig(weights="/home/me/secret/net-0123abcd.pth"))
+    assert told["weights"] == "net-0123abcd.pth"
+    _, header = read_weights(made)
+    assert header["training"]["weights"] == "none"
+
+
+@pytest.mark.parametrize(
+    "content", [{"files": [], "source": {}}, {"files": {}}, {"files": {WEIGHTS: 3}, "source": {}}, {"panels": [1]}]
+)
+def test_a_sealed_manifest_of_another_shape_is_refused_in_a_line(
+    made: Path, stopped: Finished, tmp_path: Path, content: dict[str, object]
+) -> None:
+    folder = tmp_path / "points_50"
+    folder.mkdir()
+    (folder / WEIGHTS).symlink_to(made / WEIGHTS)
+    write_sealed(folder / "manifest.json", content)
+    with pytest.raises(InputError, match=r"manifest\.json: does not say which files it stands for") as caught:
+        load_trained(folder)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(InputError, match=r"points_50: exists, and is not what canopoint made here"):
+        export_models([the_export(stopped[3], folder)], onnx=False, say=lambda line: None)
+
+
+def test_the_size_of_many_is_said_before_the_first(
+    stopped: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+
+    def stop(*_: object) -> None:
+        raise InputError("stopped before the first")
+
+    monkeypatch.setattr("trainable.exported.load_trained", stop)
+    exports = [the_export(stopped[3], tmp_path / name) for name in ("points_10", "points_50")]
+    with pytest.raises(InputError, match="stopped"):
+        export_models(exports, onnx=False, say=said.append)
+    (state,) = (stopped[3] / "checkpoint").glob("state-*.npz")
+    assert said == [f"exporting 2 models, some {4 * state.stat().st_size / 1e6:,.1f} MB"]  # weights and program each
+
+
 def test_what_is_not_ours_is_not_replaced(stopped: Finished, tmp_path: Path) -> None:
     (tmp_path / "points_50").mkdir()
     exports = [the_export(stopped[3], tmp_path / name) for name in ("recommended", "points_50")]
     with pytest.raises(InputError, match=r"points_50: exists, and is not what canopoint made"):
         export_models(exports, onnx=False, say=lambda line: None)
     assert [path.name for path in tmp_path.iterdir()] == ["points_50"]
+
+
+def test_a_stranger_s_folder_with_a_manifest_stays(stopped: Finished, tmp_path: Path) -> None:
+    folder = tmp_path / "points_50"
+    folder.mkdir()
+    (folder / "manifest.json").write_text('{"manifest_version": 3}')  # as of a browser's extension
+    (folder / "notes.txt").write_text("precious")
+    with pytest.raises(InputError, match=r"points_50: exists, and is not what canopoint made here"):
+        export_models([the_export(stopped[3], folder)], onnx=False, say=lambda line: None)
+    assert (folder / "notes.txt").read_text() == "precious"
 
 
 @pytest.mark.parametrize("gone", ["result.json", "checkpoint"])
@@ -143,11 +193,13 @@ def test_without_its_weights_nothing_of_a_study_is_exported(stopped: Finished, t
     ("header", "message"),
     [
         ({"encoder": "resnet18"}, "its tensors are not those of resnet18"),
-        ({"encoder": "resnet19"}, r"encoder: must be one of .*did you mean resnet18"),
+        ({"encoder": "resnet19"}, r"weights\.safetensors: training\.encoder: must be one of .*did you mean resnet18"),
         ({"num_bands": 9}, "must tell 1 to 8 num_bands"),
         ({"num_bands": True}, "must tell 1 to 8 num_bands"),
-        ({"scale": -1.0}, "a scale above 0"),
-        ({"scale": float("nan")}, "a scale above 0"),
+        ({"scale": -1.0}, "a scale from 1/4096 to 4096"),
+        ({"scale": float("nan")}, "a scale from 1/4096 to 4096"),
+        ({"scale": 1e6}, "a scale from 1/4096 to 4096"),
+        ({"scale": 1e-300}, "a scale from 1/4096 to 4096"),
     ],
 )
 def test_weights_that_lie_about_themselves_are_refused_in_a_line(
@@ -165,12 +217,40 @@ def test_weights_that_lie_about_themselves_are_refused_in_a_line(
     (tmp_path / WEIGHTS).unlink()
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.int32])
+def test_tensors_of_another_type_are_not_converted_silently(made: Path, tmp_path: Path, dtype: torch.dtype) -> None:
+    tensors, told = read_weights(made)
+    tensors["head.weight"] = tensors["head.weight"].to(dtype)
+    write_weights(tmp_path, tensors, told)
+    with pytest.raises(InputError, match=rf"head\.weight must be torch\.float32, is {dtype}; export again"):
+        load_trained(tmp_path)
+    (tmp_path / WEIGHTS).unlink()
+
+
+def test_a_hostile_scale_does_not_fill_the_memory(made: Path, tmp_path: Path) -> None:
+    tensors, told = read_weights(made)
+    write_weights(tmp_path, tensors, {**told, "images": {**told["images"], "scale": 4096.0}})
+    Image.new("RGB", (50, 75)).save(tmp_path / "image.png")
+    # 204,800 x 307,200 pixels
+    with pytest.raises(InputError, match=r"image\.png: 62914560000 pixels at the model's scale, 4096; at most"):
+        predict_files(tmp_path, [tmp_path / "image.png"], tmp_path / "out", None, lambda line: None)
+    assert not (tmp_path / "out").exists()
+    (tmp_path / WEIGHTS).unlink()
+
+
+def test_the_file_of_the_weights_may_be_named_too(made: Path) -> None:
+    assert load_trained(made / WEIGHTS).config == load_trained(made).config
+    for other in (made / "model.pt2", made / WEIGHTS / "x"):
+        with pytest.raises(InputError, match="holds no finished run"):
+            load_trained(other)
+
+
 @pytest.mark.slow
-def test_onnx_is_added_where_it_was_not_and_stays(made: Path, stopped: Finished, tmp_path: Path) -> None:
+def test_onnx_is_added_where_it_was_asked_for(made: Path, stopped: Finished, tmp_path: Path) -> None:
     out = shutil.copytree(made, tmp_path / "recommended")
     said: list[str] = []
-    for onnx in (True, False):
-        export_models([the_export(stopped[3], out)], onnx=onnx, say=said.append)
+    for _ in range(2):
+        export_models([the_export(stopped[3], out)], onnx=True, say=said.append)
     assert said == [
         f"{out}: model.pt2 and model.onnx give our masks on 12 made images",
         f"{out}: there already, and sound",

@@ -26,6 +26,8 @@ def test_a_record_reads_back_as_it_was_written() -> None:
         (["canopoint", "--token=secret"], "canopoint"),
         (["canopoint", "/home/anna/secret.yaml"], "canopoint"),
         ([""], "python"),
+        (["-"], "python"),
+        (["-c", "status"], "python status"),
     ],
 )
 def test_a_record_names_program_and_sub_command_alone(monkeypatch: pytest.MonkeyPatch, argv, command: str) -> None:

@@ -14,12 +14,14 @@ from trainable.panel_picture import (
     FOREST,
     FOREST_POINT,
     GAP,
+    LEGEND_SIZE,
     MISSED_FOREST,
     PAPER,
     RIGHT_BACKGROUND,
     RIGHT_FOREST,
     TILE,
     TITLE,
+    TITLE_SIZE,
     UNKNOWN,
     Prediction,
     draw_prediction,
@@ -46,7 +48,7 @@ def picture(**changes):
 
 
 def tile(pixels, number):
-    left, top = GAP + number % 3 * (TILE + GAP), GAP + TITLE + number // 3 * (TILE + TITLE + GAP)
+    left, top = GAP + number % 2 * (TILE + GAP), GAP + TITLE + number // 2 * (TILE + TITLE + GAP)
     return pixels[top : top + TILE, left : left + TILE]
 
 
@@ -57,7 +59,7 @@ def quarters(pixels):
 
 def test_tiles_show_what_their_titles_say():
     pixels = picture()
-    assert pixels.shape == (2 * (TILE + TITLE + GAP) + GAP, 3 * (TILE + GAP) + GAP, 3)
+    assert pixels.shape == (3 * (TILE + TITLE + GAP) + GAP, 2 * (TILE + GAP) + GAP, 3)
     assert tile(pixels, 0)[0, 0].tolist() == [0, 1, 2]  # a pixel of the image is a block of the tile
     assert tile(pixels, 0)[-1, -1].tolist() == [45, 46, 47]
     assert quarters(tile(pixels, 2)) == [BACKGROUND, BACKGROUND, FOREST, FOREST]
@@ -119,3 +121,17 @@ def test_no_text_leaves_its_tile():
     pixels = picture(points_title="W" * 500, lines=["W" * 500, "a\nb\x1b[2J"])
     assert (pixels[:, -GAP:] == PAPER).all()
     assert (tile(pixels, 2) == tile(picture(), 2)).all()
+
+
+def test_letters_can_be_read_on_a_phone():
+    width = picture().shape[1]
+    assert min(LEGEND_SIZE, TITLE_SIZE) * 340 / width > 12  # pixels of the page, where the picture fills a phone
+
+
+def test_all_that_the_legend_says_has_room():
+    truth = TRUTH.copy()
+    truth[0] = IGNORE_INDEX
+    full, shorter = (picture(truth=truth, lines=["a", "b", text]) for text in ("this image: 0.598", ""))
+    rows = np.flatnonzero((full != shorter).any(axis=(1, 2)))
+    assert rows.size > 10
+    assert rows[-1] < full.shape[0] - GAP  # the last line is there, and within the frame

@@ -1,7 +1,10 @@
 """A model card says what a careful user needs, with numbers worked by hand, and shows hostile names as they are."""
 
 import re
+import sys
+import types
 
+import numpy as np
 import pytest
 
 from analysis.export.model_card import model_card
@@ -19,10 +22,10 @@ DATA = {
 }
 
 
-def card(folder, runs, which=None):
+def card(folder, runs, which=None, onnx=True):
     findings = find(runs)
     arm = findings.recommended if which is None else findings.arms[which]
-    return model_card(folder, runs, findings, arm, "points_50")
+    return model_card(folder, runs, findings, arm, "points_50", onnx=onnx)
 
 
 def section(text, head):
@@ -75,14 +78,83 @@ def test_images_are_described_as_the_trial_saw_them(tmp_path, make_study):
 
 def test_data_limits_and_licence_are_there(tmp_path, make_study):
     text = card(tmp_path, make_study(confirm=WINNERS, data=DATA, excluded=[("demo-x", "2 of 3 epochs")]))
-    assert "| fingerprint | `f00d` |" in text
-    assert "| to be known | images are stretched |" in text
-    assert "| images | train: 60 images, test: 20 images |" in text
-    assert "| scenes | a, b and c |" in text
+    assert "| Fingerprint | f00d |" in text
+    assert "| To be known | images are stretched |" in text
+    assert "| train | 60 | unknown | a, b |\n| test | 20 | unknown | c |" in text
     assert "Left out of the findings: demo-x (2 of 3 epochs)" in section(text, "Limits")
     assert "licence of the training images is not known" in section(text, "Licence")
     assert "canopoint train points_50/config.yaml" in text
-    assert "no others" in section(text, "Limits")
+    assert "trained on images of the train split above and on no others" in section(text, "Limits")
+
+
+def test_a_split_of_many_scenes_does_not_fill_the_card(tmp_path, make_study):
+    scenes = [f"scene-{number}" for number in range(2000)]
+    text = card(tmp_path, make_study(data={**DATA, "splits": {"train": {"num_images": 4000, "scenes": scenes}}}))
+    (row,) = [line for line in text.splitlines() if line.startswith("| train |")]
+    assert len(row) < 500
+    assert "scene-9" in row
+    assert row.endswith("...; the study's report lists all |")
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_the_same_bits_are_promised_where_they_come_again(tmp_path, make_study, deterministic):
+    runs = make_study(data=DATA)
+    training = {trial: {**each, "deterministic": deterministic} for trial, each in runs.training.items()}
+    use = section(card(tmp_path, make_study(data=DATA, training=training)), "Use")
+    assert ("training again gives the same bits" in use) == deterministic
+    assert ("need not give the same bits" in use) != deterministic
+
+
+def test_these_weights_are_those_of_the_last_epoch_whatever_was_read(tmp_path, make_study):
+    objective = {"metric": "val/miou", "mode": "max", "at": "best", "margin": 0.01}
+    runs = make_study(data=DATA, objective=objective)
+    epochs = runs.epochs.copy()
+    epochs.loc[epochs["epoch"] == 2, "val/miou"] -= 0.2  # the best was the first
+    text = section(card(tmp_path, make_study(data=DATA, objective=objective, epochs=epochs)), "What it reached")
+    assert "0.710 [0.685, 0.735]; that is at the best epoch; these weights are those of the last epoch: 0.500." in text
+    assert "| `val/miou` | 0.500 |" in text
+
+
+def test_without_onnx_the_card_does_not_speak_of_it(tmp_path, make_study):
+    runs = make_study(data=DATA)
+    assert "onnx" not in card(tmp_path, runs, onnx=False).lower()
+    with_it = card(tmp_path, runs)
+    assert "| `model.onnx` |" in with_it
+    assert "import onnxruntime" in with_it
+
+
+@pytest.mark.parametrize("shape", [(64, 96, 3), (65, 100, 3), (1, 31, 3)])
+def test_the_example_runs_as_it_stands_for_images_of_any_size(tmp_path, make_study, monkeypatch, shape):
+    class Session:
+        def __init__(self, path):
+            assert path == "points_50/model.onnx"
+
+        def run(self, outputs, inputs):
+            images = inputs["images"]
+            assert images.dtype == np.float32
+            assert all(side % 32 == 0 and side >= 64 for side in images.shape[2:])
+            return [np.stack([np.full_like(images[:, 0], 0.5), images[:, 0]], axis=1)]
+
+    monkeypatch.setitem(sys.modules, "onnxruntime", types.SimpleNamespace(InferenceSession=Session))
+    use = section(card(tmp_path, make_study(data=DATA)), "Use")
+    pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    names = {"pixels": pixels}
+    exec(use.split("```python\n")[1].split("```")[0], names)  # the card's own example
+    np.testing.assert_array_equal(names["mask"], pixels[..., 0] > 127)
+
+
+def test_the_card_does_not_tell_where_a_file_of_weights_lay(tmp_path, make_study):
+    runs = make_study(data=DATA)
+    path = "/home/me/secret/net-0123abcd.pth"
+    training = {trial: {**each, "weights": path} for trial, each in runs.training.items()}
+    text = card(tmp_path, make_study(data=DATA, training=training))
+    assert "secret" not in text
+    assert "The encoder started from `net-0123abcd.pth`." in text
+
+
+def test_agreement_is_claimed_for_what_was_compared(tmp_path, make_study):
+    text = section(card(tmp_path, make_study(data=DATA)), "Input and output")
+    assert "held against our own on the made images that `manifest.json` counts" in text
 
 
 def test_made_data_is_called_made(tmp_path, make_study):

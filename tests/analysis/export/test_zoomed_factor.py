@@ -43,12 +43,23 @@ def test_counts_lie_where_the_answer_does(verdicts, levels):
     assert levels_of(verdicts) == levels
 
 
+def test_half_a_point_is_one():
+    # Beyond 2, at the largest ratio of 4, lies 0.5: less than any run has, and 1 as a count.
+    assert levels_of([(2, "enough"), (50, "best")]) == [1, 2, 50, 200]
+    assert zoom_values("points_per_image", [1, 4], [1]).parameter["values"] == [1, 2]
+
+
+def test_no_number_below_zero_becomes_one():
+    assert zoom_values("batch_size", [2, 4], [2]).parameter["values"] == [2, 3]  # 1.4 is 1, and too few
+    assert zoom_values("num_threads", [1, 9], [1]).parameter["values"] == [1, 3]
+
+
 def test_no_count_is_more_than_an_image_has_pixels():
     assert levels_of([(500, "not enough"), (900, "best")], largest=1024) == [670, 900]  # 1800 is too many
 
 
 def test_a_factor_of_words_keeps_what_may_be_enough():
-    verdicts = [("uniform", "best"), ("grid", "undecided"), ("per_class", "not enough")]
+    verdicts = [("uniform", "best"), ("grid", "undecided"), ("per_class", "worse")]
     assert levels_of(verdicts, name="point_strategy") == ["uniform", "grid"]
 
 

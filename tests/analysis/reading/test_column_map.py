@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from analysis.analyze import analyze_study
-from analysis.reading.column_map import REPEATS, ColumnMap, map_runs
+from analysis.reading.column_map import REPEATS, ColumnMap, check_mapped, map_runs
 from analysis.reading.runs import load_study
 from analysis.reading.source import Source, find_source
 from analysis.reading.wandb_runs import WandbRun
@@ -106,6 +106,12 @@ def test_of_an_epoch_that_was_logged_again_the_last_row_counts(make_run: MakeRun
     [
         ({"seed": 1, "model": {"opt.lr": 0.1}}, "has no 'model.n'"),
         ({"seed": 1, "model": {"opt.lr": 0.1, "n": [1]}}, "'model.n' must be a number, text or true/false, got [1]"),
+        ({"seed": 1, "model": {"opt.lr": 0.1, "n": -5}}, "'model.n' must be a whole number above 0 or dense, got -5"),
+        ({"seed": 1, "model": {"opt.lr": 0.1, "n": "5"}}, "'model.n' must be a whole number above 0 or dense, got '5'"),
+        (
+            {"seed": 1, "model": {"opt.lr": 0.1, "n": True}},
+            "'model.n' must be a whole number above 0 or dense, got True",
+        ),
         ({"seed": 1.5, "model": {"opt.lr": 0.1, "n": 5}}, "'seed' must be a whole number"),
         ({"model": {"opt.lr": 0.1, "n": 5}}, "'seed' must be a whole number"),
     ],
@@ -135,3 +141,17 @@ def test_runs_of_other_projects_keep_to_the_rules(write_run: Callable[..., Path]
         "d": "objective score is nan at epoch 1",
         "e": "0 of 1 epochs",
     }
+
+
+def test_a_reader_is_told_of_runs_of_unequal_length(make_run: MakeRun) -> None:
+    short = foreign(make_run, "b", history=[{"score": 0.2, "ep": 0}])
+    note = "Runs have 1 to 2 rows of the objective: each is read at its own last one."
+    assert map_runs([foreign(make_run, "a"), short], NESTED, "x").notes == [note]
+    assert map_runs([foreign(make_run, "a"), short], NESTED, "x").runs[0].config["training"]["epochs"] == 2
+
+
+def test_runs_that_differ_in_nothing_that_is_mapped_are_refused(make_run: MakeRun) -> None:
+    runs = map_runs([foreign(make_run, "a"), foreign(make_run, "b")], NESTED, "x").runs
+    with pytest.raises(InputError, match="runs a and b: have the same points_per_image, learning_rate, seed; map what"):
+        check_mapped(runs, NESTED)
+    check_mapped(runs[:1], NESTED)

@@ -48,6 +48,12 @@ BAD_CONFIGS = [
         "config.training.points_per_image: must be a number, text or true/false",
     ),
     ({"data": {}}, "config.data.fingerprint: must be text"),
+    ({"data": {"fingerprint": "f00d", "floors": [3]}}, "config.data.floors: must be sections by name"),
+    ({"data_config": {"annotations": []}}, "config.data_config.annotations: must be a section"),
+    (
+        {"training": {"epochs": 3, "learning_rate": math.nan}},
+        "config.training.learning_rate: must be a number, text or true/false",
+    ),
     ({"study": "other"}, "belongs to study 'other'"),
 ]
 
@@ -70,6 +76,11 @@ BAD_TERMS = [
     ({"objective": {**OBJECTIVE, "mode": "up"}}, "config.objective.mode: must be max or min"),
     ({"objective": {**OBJECTIVE, "at": "first"}}, "config.objective.at: must be last or best"),
     ({"objective": {**OBJECTIVE, "margin": "small"}}, "config.objective.margin: must be a number"),
+    ({"objective": {**OBJECTIVE, "margin": math.nan}}, "config.objective.margin: must be a number"),
+    (
+        {"objective": {**OBJECTIVE, "references": {"a": math.inf}}},
+        "config.objective.references: must be numbers by name",
+    ),
 ]
 
 
@@ -207,3 +218,13 @@ def test_what_differs_from_its_trial_is_left_out_with_the_difference(make_run: M
     said = "W&B has other values at epoch 2"
     assert exclusion(make_run(), TERMS, None, said) == f"differs from its trial: {said}"
     assert exclusion(make_run(exit_code=3), TERMS, None, said) == "ended with exit code 3"
+
+
+def test_an_objective_too_large_to_reckon_with_is_none(make_run: MakeRun) -> None:
+    rows = [dict(row) for row in ROWS]
+    rows[2]["val/miou"] = -1e300
+    assert exclusion(make_run(history=rows), TERMS, None) == "objective val/miou is -1e+300 at epoch 3"
+    rows[0]["val/miou"], rows[2]["val/miou"] = 1e300, 0.5
+    assert exclusion(make_run(history=rows), TERMS, None) == ""
+    best = replace(TERMS, objective={**TERMS.objective, "at": "best"})
+    assert exclusion(make_run(history=rows), best, None) == "objective val/miou is 1e+300 at epoch 1"

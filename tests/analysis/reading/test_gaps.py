@@ -125,3 +125,16 @@ def test_a_hostile_trial_id_names_no_folder(make_run: MakeRun, make_config: Call
     (tmp_path / "trials").mkdir()
     for trial_id in ("../", "..", "", 7, "/etc"):
         assert find_differences(tmp_path, [make_run(config=make_config(trial_id))]) == {}
+
+
+def test_what_was_compared_need_not_be_kept(
+    make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("analysis.reading.gaps.write_sealed", refuse)
+    write_trial(tmp_path, lines([*ROWS, {"epoch": 4}]))
+    run = make_run(history=ROWS)
+    assert find_differences(tmp_path, [run], tmp_path) == {run.run_id: "W&B lacks epoch 4"}
+    assert "No space left on device" in caplog.text

@@ -188,3 +188,26 @@ def test_it_is_parquet_that_others_read(runs: list[WandbRun], tmp_path: Path) ->
     table = pq.read_table(min(tmp_path.iterdir()))
     assert table["run_id"].to_pylist() == ["plain", "odd"]
     assert table["metric/val/miou"].to_pylist() == [[0.1, 0.2, 0.3], None]
+
+
+@pytest.mark.parametrize("num_before", [0, 2])
+def test_a_cache_that_cannot_be_written_is_only_left_out(
+    num_before: int,
+    runs: list[WandbRun],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    cache = filled(tmp_path / "cache", runs[:num_before])
+    files = sorted((tmp_path / "cache").glob("*"))
+
+    def refuse(*_: Any) -> Path:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(run_cache, "write_file", refuse)
+    monkeypatch.setattr(run_cache, "MAX_FILES", 0)
+    cache.add((f"{run.run_id}/file", "1", run) for run in runs[num_before:])
+    cache.tidy(WANTED)
+    assert cache.load(WANTED).keys() == WANTED.keys()
+    assert sorted((tmp_path / "cache").glob("*")) == files
+    assert "No space left on device" in caplog.text

@@ -1,5 +1,6 @@
 """A folder's runs are read once: from then on only what is new or has grown."""
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -71,6 +72,24 @@ def test_only_what_is_new_or_has_changed_is_read_again(study_dir: Path, was_read
     assert [Path(key).name for key in was_read] == [paths[0].name, paths[2].name]
     shutil.rmtree(paths[1].parent)
     assert last_scores(study_dir) == [0.5, 0.7]
+
+
+def test_what_changed_behind_an_old_time_and_what_another_reader_read_is_read_again(
+    study_dir: Path, was_read: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    last_scores(study_dir)
+    path = sorted((study_dir / "wandb").glob("offline-run-*/*.wandb"))[0]
+    status = path.stat()
+    was_read.clear()
+    path.write_bytes(path.read_bytes()[:-1] + b"\0")
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert path.stat().st_mtime_ns == status.st_mtime_ns
+    last_scores(study_dir)
+    assert [Path(key).name for key in was_read] == [path.name]
+    was_read.clear()
+    monkeypatch.setattr(run_folder, "READER", "another")
+    last_scores(study_dir)
+    assert len(was_read) == 3
 
 
 def test_several_processes_read_the_same(study_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:

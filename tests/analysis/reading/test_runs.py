@@ -253,3 +253,21 @@ def test_no_complete_run_says_why(
     write_run(tmp_path, "demo-a", make_rows(0.1), config=make_config())
     with pytest.raises(InputError, match=r"none of 1 W&B runs is complete \(run demo-a: 1 of 3 epochs\)"):
         load_study(tmp_path)
+
+
+def test_numbers_too_large_to_reckon_with_are_not_known(
+    write_run: Callable[..., Path],
+    make_config: Callable[..., dict[str, Any]],
+    make_rows: Callable[..., Any],
+    tmp_path: Path,
+) -> None:
+    rows = make_rows(-1e308, 0.2, 0.3)
+    rows[1]["val/loss"] = math.inf
+    rows[2] |= {"val/loss": 1e308, "time/total_s": 1e308}
+    write_run(tmp_path, "demo-a", rows, config=make_config(), summary={"state": "completed"})
+    study = load_study(tmp_path)
+    assert math.isnan(study.trials["time_s"][0])
+    curves = study.curves(["val/miou", "val/loss"])
+    assert [math.isnan(value) for value in curves["val/miou"]] == [True, False, False]
+    assert curves["val/loss"].tolist()[:2] == [1.0, math.inf]
+    assert math.isnan(curves["val/loss"].tolist()[2])

@@ -29,11 +29,29 @@ def test_a_project_goes_to_a_folder_of_its_name(tmp_path: Path) -> None:
     assert find_source("wandb://me/forest").name == "forest"
 
 
+def test_a_cache_that_cannot_be_written_or_lies_behind_a_link_is_left_out(tmp_path: Path) -> None:
+    for name in ("file", "linked", "linked_cache", "dangling"):
+        (tmp_path / name / "analysis").parent.mkdir()
+    (tmp_path / "file" / "analysis").write_text("")
+    (tmp_path / "linked" / "analysis").symlink_to(tmp_path)
+    for name, target in (("linked_cache", tmp_path), ("dangling", tmp_path / "nowhere")):
+        (tmp_path / name / "analysis").mkdir()
+        (tmp_path / name / "analysis" / ".cache").symlink_to(target)
+    for name in ("file", "linked", "linked_cache", "dangling"):
+        assert find_source(tmp_path / name).cache_dir is None
+
+
 @pytest.mark.parametrize(
     ("place", "filters", "columns", "message"),
     [
         (".", ["group=x"], [], r"--filter: is for wandb://ENTITY/PROJECT, but \. is a folder; leave it out"),
         ("wandb://a/b", ["group"], [], "--filter group: must be key=value, as in group=demo"),
+        ("nowhere", [], [], "nowhere: no such folder"),
+        (__file__, [], [], "test_source.py: is a file; name the study's folder"),
+        ("wandb://a/b", ["group=x", "group=y"], [], "--filter group=y: group is x already; leave one of them out"),
+        (".", [], ["points=n", "gamma=n"], "--map gamma=n: n is points_per_image already; leave one of them out"),
+        (".", [], ["epochs=n"], "--map epochs=n: how many epochs a run has is counted; leave it out"),
+        (".", [], ["objective=val/nll"], "--map objective=val/nll: smaller looks to be better there"),
         (".", [], ["points"], "--map points: must be name=column, as in points=num_points"),
         (".", [], ["pionts=n"], "--map pionts=n: no such name; did you mean points"),
         (".", [], ["learnin_rate=n"], "--map learnin_rate=n: no such name; did you mean learning_rate"),

@@ -12,7 +12,7 @@ from analysis.reading.study_terms import Range, SearchTerms, StudyTerms, metric_
 from analysis.reading.wandb_runs import WandbRun
 from study.effort import PUBLISHED
 from study.ledger import open_ledger
-from study.sections import Effort
+from study.sections import MAX_TRIALS, Effort
 from study.spec import parse_study
 from trainable.config import InputError
 
@@ -85,7 +85,7 @@ def test_without_a_study_file_the_runs_say_whether_settings_were_searched(
 ) -> None:
     assert read_terms(study_dir, two_runs()).search == SearchTerms(is_grid=True)
     runs = [replace(run, config=run.config | {"search_method": "optuna"}) for run in two_runs()]
-    assert read_terms(study_dir, runs).search == SearchTerms(is_grid=False)
+    assert read_terms(study_dir, runs).search == SearchTerms(is_grid=False, is_adaptive=True)
 
 
 def test_the_study_file_says_what_labelling_costs(study_dir: Path, two_runs: Callable[..., Any]) -> None:
@@ -175,3 +175,75 @@ def test_the_ledger_says_which_seeds_came_together_after_a_look(study_dir: Path,
     assert read_terms(study_dir, extended).search.extensions == [[102, 103], [104]]
     write_study_file(study_dir)
     assert read_terms(study_dir, extended).search.extensions == []  # without confirmation, nothing can be extended
+
+
+PARAMETERS = {
+    "points_per_image": {"role": "scientific", "values": [10, 50]},
+    "learning_rate": {"role": "nuisance", "min": 1e-4, "max": 1e-2, "scale": "log"},
+}
+PLAN = {"parameters": PARAMETERS, "confirm_seeds": [100, 101], "extensions": [[102]]}
+
+
+def test_without_a_study_file_the_runs_say_together_what_was_declared_and_added(
+    study_dir: Path, two_runs: Callable[..., Any]
+) -> None:
+    """The later run knows of one more addition, of another level, and of a wider range."""
+    wider = {
+        "points_per_image": {"role": "scientific", "values": [50, 100]},
+        "learning_rate": {"role": "nuisance", "min": 1e-3, "max": 1e-1, "scale": "log"},
+    }
+    first, second = two_runs(plan={**PLAN, "parameters": wider, "extensions": [[102], [103, 104]]})
+    first = replace(first, config=first.config | {"plan": PLAN})
+    assert read_terms(study_dir, [first, second]).search == SearchTerms(
+        ranges={"learning_rate": Range(1e-4, 1e-1, is_log=True)},
+        levels=[{"points_per_image": level} for level in (50, 100, 10)],
+        confirm_seeds=[100, 101],
+        extensions=[[102], [103, 104]],
+    )
+
+
+def test_levels_and_a_range_of_one_parameter_are_a_range(study_dir: Path, two_runs: Callable[..., Any]) -> None:
+    fixed = {**PARAMETERS, "learning_rate": {"role": "nuisance", "values": [1e-3]}}
+    first, second = two_runs(plan=PLAN)
+    first = replace(first, config=first.config | {"plan": {**PLAN, "parameters": fixed}})
+    assert read_terms(study_dir, [first, second]).search.ranges == {"learning_rate": Range(1e-4, 1e-2, is_log=True)}
+
+
+def test_older_confirmation_runs_leave_the_looks_unknown(study_dir: Path, two_runs: Callable[..., Any]) -> None:
+    runs = [
+        replace(run, config=run.config | {"phase": "confirm", "seed": seed})
+        for run, seed in zip([*two_runs(), *two_runs()], (103, 101, 100, 102), strict=True)
+    ]
+    runs = [replace(run, run_id=f"demo-{number}") for number, run in enumerate(runs)]
+    search = read_terms(study_dir, runs).search
+    assert (search.confirm_seeds, search.are_looks_known) == ([100, 101], False)
+    runs[0] = replace(runs[0], config=runs[0].config | {"plan": PLAN})  # one that knows is enough
+    search = read_terms(study_dir, runs).search
+    assert (search.confirm_seeds, search.extensions, search.are_looks_known) == ([100, 101], [[102]], True)
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        None,
+        {**PLAN, "more": 1},
+        {**PLAN, "confirm_seeds": [True]},
+        {**PLAN, "confirm_seeds": [-1]},
+        {**PLAN, "confirm_seeds": [2**63]},
+        {**PLAN, "extensions": [list(range(1001))]},
+        {**PLAN, "extensions": [[1]] * 1001},
+        {**PLAN, "parameters": {"points_per_image": {"role": "scientific", "values": [[]]}}},
+    ],
+)
+def test_a_run_whose_plan_is_none_has_no_say(plan: Any, study_dir: Path, two_runs: Callable[..., Any]) -> None:
+    runs = two_runs(plan=plan)
+    assert terms_problem(runs[1].config) == "config.plan: must say parameters, confirm_seeds and extensions"
+    assert read_terms(study_dir, runs).search == SearchTerms()
+
+
+def test_levels_without_end_are_not_listed(study_dir: Path, two_runs: Callable[..., Any]) -> None:
+    names = ("points_per_image", "image_size", "train_images")
+    factors = {name: {"role": "scientific", "values": list(range(1, 1001))} for name in names}
+    roles = dict.fromkeys(names, "scientific")
+    (_, run) = two_runs(plan={**PLAN, "parameters": factors}, roles=roles, parameters=roles)
+    assert len(read_terms(study_dir, [run]).search.levels) == MAX_TRIALS

@@ -1,3 +1,4 @@
+import hashlib
 import io
 import math
 import re
@@ -202,15 +203,17 @@ def _add_topics(findings, name=""):
 def _add_panels(study_dir, trial_id, scene="7791"):
     folder = study_dir / "analysis" / "panels"
     folder.mkdir(parents=True)
-    panels = []
-    for number, kind in enumerate(("best", "worst"), 1):
+    panels, files = [], {}
+    for number in (1, 2):
         pixels = np.random.default_rng(number).integers(0, 255, (64, 3 * 64, 3), dtype=np.uint8)
         file = io.BytesIO()
         Image.fromarray(pixels).save(file, format="png")
         (folder / f"{number}.png").write_bytes(file.getvalue())
-        text = f"{kind.capitalize()} test scene, {scene}. Above: the image, its labels, the truth."
-        panels.append({"file": f"{number}.png", "kind": kind, "split": "test", "scene": scene, "text": text})
-    write_sealed(folder / "panels.json", {"trial_id": trial_id, "panels": panels})
+        files[f"{number}.png"] = hashlib.sha256(file.getvalue()).hexdigest()
+        title = f"Test scene {scene}, {number} of 2 by mIoU"
+        panels.append({"file": f"{number}.png", "title": title, "text": f"{title}: mIoU 0.500. The image, its labels."})
+    source = {"result": "ab12"}
+    write_sealed(folder / "panels.json", {"trial_id": trial_id, "panels": panels, "files": files, "source": source})
     return folder
 
 

@@ -71,7 +71,7 @@ def test_every_topic_is_there_with_its_columns_values_and_verdicts(page, everyth
     for topic in findings.topics:
         for text in (topic.title, topic.text, *topic.columns.values(), *(claim.verdict for claim in topic.claims)):
             assert text in page.text
-    for value in ("12,346", "1.25", "yes", "3 of 9", "n = 3", "test/miou per doubling"):
+    for value in ("12,346", "1.25", "yes", "3 of 9", "3 seeds", "test/miou per doubling"):
         assert value in page.text
 
 
@@ -82,6 +82,21 @@ def test_every_row_names_its_runs_and_long_lists_their_place(page, everything):
     many = Runs([f"run-{i}" for i in range(10_000)], "factors[0].levels[1].run_ids")
     assert many.text.startswith("run-0, run-1, ")
     assert many.text.endswith("run-11 and 9988 more: findings.json, factors[0].levels[1].run_ids")
+
+
+def test_what_brackets_mean_is_said_before_the_first_of_them(html, everything):
+    folder, _, _ = everything
+    for text in (html.partition("<h2")[2], (folder / "analysis" / "report.md").read_text().partition("## ")[2]):
+        assert text.index("In brackets") < text.index("0.680")
+
+
+def test_runs_that_all_rows_share_are_named_once(html, everything, parse):
+    folder, _, findings = everything
+    part = html.partition('<h3 id="topic-power"')[2].partition("<h3")[0]
+    assert part.count(", ".join(findings.recommended.run_ids)) == 1
+    assert "Runs behind every row:" in parse(part).text
+    told = (folder / "analysis" / "report.md").read_text().partition("### Power of this study")[2].partition("###")[0]
+    assert told.count(findings.recommended.run_ids[0]) == 1
 
 
 def test_what_was_left_out_is_grouped_by_reason(page):
@@ -120,7 +135,7 @@ def test_markdown_says_what_the_page_says(page, everything):
     for topic in findings.topics:
         assert f"### {topic.title}" in text
         assert all(claim.subject in told for claim in topic.claims)
-    assert "![Best test scene: 7791](panels/1.png)" in text
+    assert "![Test scene 7791, 1 of 2 by mIoU](panels/1.png)" in text
     pictures = re.findall(r"\]\((.*?)\)", text)
     assert len(pictures) == page.tags.count("svg") + page.tags.count("img")
     assert all((folder / "analysis" / path).is_file() for path in pictures)

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 from analysis.find import find
 from analysis.reading.study_terms import SearchTerms
 from analysis.report.protocol import method_text, protocol_rows, settings_tried
@@ -48,7 +50,7 @@ def test_the_method_is_the_one_that_was_used(make_study):
         return method_text(runs, find(runs))
 
     planned, some = SearchTerms(confirm_seeds=[100, 101, 102]), SearchTerms(confirm_seeds=[100, 101])
-    assert "So it stands until confirmation seeds exist." in method(make_study())
+    assert "until confirmation seeds exist." in method(make_study())
     assert "every look" not in method(make_study())
     confirmed = method(make_study(confirm=WINNERS, search=planned))
     assert "No setting was chosen on them" in confirmed
@@ -57,3 +59,20 @@ def test_the_method_is_the_one_that_was_used(make_study):
     assert "every look" in method(make_study(confirm=WINNERS, search=some))  # seed 102 was added to every level
     more = {**WINNERS, (50, 0.001, 0.0): [0.60, 0.62, 0.64, 0.63]}
     assert "every look" in method(make_study(confirm=more))
+
+
+def test_numbers_are_shown_as_exactly_as_they_are_known(make_study):
+    """Means of 36, 36 and 37 images over three seeds are 36.3, and a margin of .0001 is not 0."""
+    runs = make_study(objective={"metric": "val/miou", "mode": "max", "at": "last", "margin": 0.0001})
+    counts = runs.epochs["seed"].map({0: 36, 1: 36, 2: 37})
+    columns = {"points/per_image": 10.0, "points/fewest": 8.0, "points/forest_share": 0.0312}
+    epochs = runs.epochs.assign(**columns, **{"points/images_of_one_class": counts})
+    found = rows(replace(runs, epochs=epochs))
+    assert found["Margin"].startswith("0.00010: ")
+    assert found["Labels obtained"].startswith(
+        "points per image 10: 10 an image (fewest 8), 3.1 % forest, 36.3 images with one class alone; "
+    )
+
+
+def test_an_interval_that_leaves_the_scale_is_remarked(make_study):
+    assert "an end beyond what a metric can be says nothing" in method_text(make_study(), find(make_study()))

@@ -1,4 +1,5 @@
 import json
+import re
 
 import jsonschema
 import pytest
@@ -41,8 +42,26 @@ def test_findings_are_as_the_schema_says(validator, content):
         (lambda c: c.update(schema_version="3"), ["schema_version"]),
         (lambda c: c["recommended"]["value"].update(value="high"), ["recommended", "value", "value"]),
         (lambda c: c["topics"][0]["claims"][0].pop("run_ids"), ["topics", 0, "claims", 0]),
+        (lambda c: c.update(phase="later"), ["phase"]),
+        (lambda c: c["objective"].update(mode="maximum"), ["objective", "mode"]),
+        (lambda c: c["factors"][0].update(role="main"), ["factors", 0, "role"]),
+        (lambda c: c["factors"][0]["levels"][0].update(verdict="fine"), ["factors", 0, "levels", 0, "verdict"]),
+        (lambda c: c["floors"][0].update(verdict="fine"), ["floors", 0, "verdict"]),
     ],
 )
 def test_anything_else_is_refused_at_its_place(validator, content, change, place):
     change(content)
     assert [list(error.absolute_path) for error in validator.iter_errors(content)] == [place]
+
+
+def test_descriptions_are_of_one_thing_each_and_name_no_code(validator):
+    parts = [validator.schema, *validator.schema["$defs"].values()]
+    texts = [part["description"] for part in parts]
+    texts += [field["description"] for part in parts for field in part["properties"].values() if "description" in field]
+    assert len(texts) > 50
+    for text in texts:
+        assert "\n" not in text
+        assert "Attributes:" not in text
+        assert not set(validator.schema["$defs"]) & set(re.findall(r"`(\w+)[.`]", text))
+    described = validator.schema["$defs"]["Arm"]["properties"]["explored"]["description"]
+    assert described.startswith("of a confirmed arm, what exploration had read")

@@ -8,6 +8,7 @@ import pytest
 from analysis.find import find
 from analysis.reading.study_terms import SearchTerms
 from analysis.report.sections import build_document
+from trainable.config import InputError
 
 ROLES = {"points_per_image": "scientific", "learning_rate": "nuisance", "focal_gamma": "nuisance"}
 SCRIPT = "</script><script>alert(1)</script>"
@@ -115,6 +116,29 @@ def test_figures_that_the_study_no_longer_has_are_removed_and_those_of_others_st
     assert [(figures / name).read_text() for name in others] == ["mine"] * 4
 
 
+@pytest.mark.parametrize("linked", ["analysis", "analysis/figures"])
+def test_a_link_to_elsewhere_is_not_followed(tmp_path, linked, write, make_runs):
+    victim, study = tmp_path / "victim", tmp_path / "study"
+    (victim / "figures").mkdir(parents=True)
+    (victim / "levels_x.svg").write_text("mine")
+    (study / linked).parent.mkdir(parents=True, exist_ok=True)
+    (study / linked).symlink_to(victim)
+    with pytest.raises(InputError, match=f"{linked}: must be a folder of its own, is a link to") as caught:
+        write(study, make_runs())
+    assert "\n" not in str(caught.value)
+    assert sorted(path.name for path in victim.rglob("*")) == ["figures", "levels_x.svg"]
+    assert (victim / "levels_x.svg").read_text() == "mine"
+
+
+def test_a_linked_figure_is_no_stale_one_of_ours(tmp_path, write, make_runs):
+    figures = tmp_path / "analysis" / "figures"
+    figures.mkdir(parents=True)
+    (tmp_path / "mine.svg").write_text("mine")
+    (figures / "levels_old.svg").symlink_to(tmp_path / "mine.svg")
+    write(tmp_path, make_runs())
+    assert (figures / "levels_old.svg").is_symlink()
+
+
 @pytest.mark.parametrize(("floor", "words"), [(0.9, "do NOT beat"), (0.65, "may or may not beat"), (0.3, "")])
 def test_the_headline_block_says_that_a_floor_is_not_beaten(tmp_path, floor, words, write, make_runs):
     # The recommended cell reaches .65 [.625, .675].
@@ -138,7 +162,7 @@ def test_the_tables_say_who_keeps_a_level_undecided(tmp_path, write, parse, make
     files = write(tmp_path, runs)
     assert "200 may lead by more than the margin" in parse(files["report.html"]).text
     assert "| 10 | undecided; 200 may lead by more than the margin; " in files["report.md"]
-    assert re.search(r"some \d+ further seeds would decide \|", files["report.md"])
+    assert re.search(r"some \d+ further seeds would likely decide \(80 %\) \|", files["report.md"])
 
 
 # Confirmation, searches -----------------------------------------------------------------------------------------------

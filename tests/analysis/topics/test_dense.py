@@ -3,6 +3,7 @@ import pytest
 from scipy import optimize, stats
 
 from analysis.find import find
+from analysis.reading.study_terms import SearchTerms
 from analysis.topics.dense import find_dense, paired_ratio
 
 POINTS = {"points_per_image": "scientific"}
@@ -20,8 +21,18 @@ def test_the_share_of_dense_is_the_ratio_of_means_with_both_verdicts(make_runs):
     assert few.estimate.value == pytest.approx(2.5 / 2.83)
     assert (few.verdict, many.verdict) == ("beyond the margin", "within the margin")
     assert many.values["difference"] == pytest.approx(0.0)
-    assert topic.text.startswith("Of what labelling every pixel reaches, 10 points reach 88.3% [")
+    assert topic.text.startswith("Of what labelling every pixel reaches, 10 points reach 88.3 % [")
     assert topic.text.endswith("Within 0.01 of it for sure: 50 points.")
+
+
+def test_every_look_at_a_confirmed_study_spends_of_the_same_5_percent(make_runs):
+    search = SearchTerms(confirm_seeds=[100, 101], extensions=[[102, 103]])
+    topic = find_dense(runs := make_runs(POINTS, CELLS, CELLS, search=search), find(runs))
+    few = topic.claims[0]
+    # Two counts against dense, at the second look: a tenth of 5 % for the two.
+    assert few.estimate.confidence == pytest.approx(1 - 0.1 * 0.05 / 2)
+    half = stats.t.ppf(1 - 0.1 * 0.05 / 4, 3) * np.std([0.10, 0.09, 0.05, 0.09], ddof=1) / 2
+    assert (few.values["low"], few.values["high"]) == pytest.approx((-0.0825 - half, -0.0825 + half))
 
 
 def test_fiellers_interval_holds_the_ratios_that_a_paired_t_test_does_not_reject():

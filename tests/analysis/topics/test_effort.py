@@ -8,7 +8,8 @@ import pytest
 from analysis.find import find
 from analysis.findings import Claim, Topic
 from analysis.reading.runs import StudyRuns
-from analysis.topics.effort import find_effort
+from analysis.reading.study_terms import SearchTerms
+from analysis.topics.effort import find_effort, price
 from study.sections import Effort
 
 DATA = {"data": {"splits": {"train": {"num_images": 3600}}}}
@@ -76,6 +77,18 @@ def test_one_seed_judges_nothing(study: Callable[..., StudyRuns]) -> None:
     topic = effort_of(study({10: [0.6], 50: [0.7], 200: [0.65]}))
     assert [claim.verdict for claim in topic.claims] == ["on the front", "undecided", "undecided"]
     assert [claim.values["on_front"] for claim in topic.claims] == [True, True, False]
+
+
+def test_every_look_at_confirmed_counts_spends_of_the_same_5_percent(make_study: Callable[..., StudyRuns]) -> None:
+    rows = {(n, 0.001, 0.0): [0.6 + n / 1000, 0.61, 0.62, 0.63] for n in (10, 50)}
+    search = SearchTerms(confirm_seeds=[100, 101], extensions=[[102], [103]])
+    runs = make_study(rows, confirm=rows, search=search, **DATA)
+    findings = find(runs)
+    priced = price(runs, findings, list(findings.arms))
+    assert priced is not None
+    difference = findings.scientific[0].levels[0].difference
+    assert priced.gains[0, 1] == difference
+    assert priced.gains[0, 1].confidence == pytest.approx(1 - 0.05 * 0.05)
 
 
 def test_where_less_is_better_the_front_is_the_other_way_round(study: Callable[..., StudyRuns]) -> None:

@@ -12,7 +12,8 @@ from analysis.find import find
 from analysis.findings import Claim, Topic
 from analysis.reading.runs import StudyRuns
 from analysis.reading.study_terms import Range, SearchTerms
-from analysis.topics.importance import MAX_SETTINGS, find_importance
+from analysis.topics.importance import find_importance
+from analysis.topics.ranked_settings import MAX_SETTINGS
 
 Setting = dict[str, Any]
 
@@ -123,6 +124,18 @@ def test_every_importance_stands_beside_what_chance_reaches() -> None:
         assert claim.values["settings"] == 48
         assert len(claim.run_ids) == 48
     assert row(importance_of(study(by_rate)), "learning rate").values["p"] == 1 / 200  # none of 199 permutations
+
+
+def test_what_tpe_proposed_is_ranked_and_not_judged(tmp_path: Path) -> None:
+    search = SearchTerms(is_grid=False, is_adaptive=True, ranges=RANGES)
+    topic = importance_of(study(by_rate, search=search, cache_dir=tmp_path))
+    judged = importance_of(study(by_rate))
+    assert set(verdicts(topic).values()) == {"not judged"}
+    assert topic.text.startswith("Which settings matter is not judged: 48 settings were proposed by TPE")
+    assert [claim.estimate for claim in topic.claims] == [claim.estimate for claim in judged.claims]
+    assert {*topic.claims[0].values} == {"settings"}
+    assert [*topic.columns] == ["subject", "settings"]
+    assert topic.population == ""
 
 
 def test_the_same_runs_say_the_same_again() -> None:

@@ -2,6 +2,8 @@ import pytest
 from scipy import stats
 
 from analysis.find import find
+from analysis.reading.study_terms import SearchTerms
+from analysis.topics.effort import find_effort
 from analysis.topics.returns import find_returns
 
 POINTS = {"points_per_image": "scientific"}
@@ -30,7 +32,7 @@ def test_gains_per_doubling_and_per_hour_hold_together(make_runs):
 
 def test_the_text_answers_first_and_names_what_a_doubling_surely_lacks(make_runs):
     text = topic(make_runs(POINTS, STEPS)).text
-    assert text.startswith("More points gain from 10 to 40; no gain is shown from 40 to 80.")
+    assert text.startswith("40 points are better than 10; 80 points are not shown to be better than 40.")
     assert "A doubling gains less than the margin of 0.01 for sure from 40 to 80." in text
 
 
@@ -61,6 +63,30 @@ def test_hours_follow_the_images_that_are_labelled_and_are_left_out_where_unknow
     assert unknown.verdict == "gains"
     odd = topic(make_runs(POINTS, STEPS, data={"splits": {"train": "?"}}, training={"train_images": "all"})).claims[0]
     assert "hours" not in odd.values
+
+
+def test_hours_are_those_of_the_images_that_people_labelled(make_runs):
+    data = {"splits": {"train": {"num_images": 100, "num_labelled": 40}}}
+    claim = topic(make_runs(POINTS, STEPS, data=data)).claims[0]
+    assert claim.values["hours"] == pytest.approx(0.3)
+    runs = make_runs(POINTS, STEPS, data=data)
+    prices = {row.values["points"]: row.values["hours"] for row in find_effort(runs, find(runs)).claims}
+    assert claim.values["hours"] == pytest.approx(prices[40] - prices[10])
+
+
+@pytest.mark.parametrize(
+    ("extensions", "seeds", "confidence"), [([], 3, 0.96), ([[103, 104]], 5, 0.995), ([[103], [104]], 5, 0.9975)]
+)
+def test_every_look_at_confirmed_counts_spends_of_the_same_5_percent(make_runs, extensions, seeds, confidence):
+    readings = {(10,): [0.50, 0.60, 0.70, 0.61, 0.69], (40,): [0.58, 0.70, 0.82, 0.65, 0.76]}
+    confirm = {counts: values[:seeds] for counts, values in readings.items()}
+    search = SearchTerms(confirm_seeds=[100, 101, 102], extensions=extensions)
+    runs = make_runs(POINTS, readings, confirm, search=search)
+    findings = find(runs)
+    (claim,) = topic(runs).claims
+    ten = findings.scientific[0].levels[0]
+    assert claim.estimate.confidence == ten.difference.confidence == pytest.approx(confidence)
+    assert claim.values["gain_high"] == pytest.approx(-ten.difference.low)
 
 
 def test_one_seed_shows_no_gain_and_one_count_is_no_topic(make_runs):

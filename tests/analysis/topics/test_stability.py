@@ -6,6 +6,7 @@ from scipy import stats
 
 from analysis.find import find
 from analysis.reading.study_terms import Range, SearchTerms
+from analysis.report.tables import topic_table
 from analysis.topics.stability import find_stability, share_interval
 
 ROLES = {"points_per_image": "scientific", "learning_rate": "nuisance"}
@@ -33,6 +34,13 @@ def test_each_rate_has_its_share_of_diverged_runs_and_its_spread(make_runs):
     assert wild.values["spread"] == pytest.approx(0.1)
     assert len(wild.run_ids) == 6
     assert found.text.startswith("Diverged: 2 of 6 at learning rate 0.1.")
+
+
+def test_the_table_names_the_runs_behind_each_share(make_runs):
+    """The interval is over six runs, whatever seeds they are of, and both hold together."""
+    table = topic_table(topic(make_runs(ROLES, CELLS, ended=ENDED)), 0)
+    assert [row[1].note for row in table.rows] == ["6 runs", "6 runs"]
+    assert table.caption.endswith("95 % for all rows together")
 
 
 def test_epochs_to_95_per_cent_are_the_first_that_reach_it(make_runs):

@@ -6,7 +6,7 @@ import pytest
 from analysis.find import find
 from analysis.topics.variance import find_variance, mean_squares
 
-ROLES = {"points_per_image": "scientific", "points_seed": "nuisance"}
+ROLES = {"points_per_image": "scientific", "points_seed": "scientific"}
 
 
 def crossed(rng, points, weights, rest, num_draws=4, num_seeds=4, counts=(10,)):
