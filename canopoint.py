@@ -194,7 +194,7 @@ def report(arguments: argparse.Namespace) -> int:
 
 
 def power(arguments: argparse.Namespace) -> int:
-    """What a study would show with more seeds, judged from this one as a pilot: differences, seeds, GPU-hours."""
+    """What a study would show with more seeds, judged from this one as a pilot: differences, seeds, hours."""
     from analysis.find import find
     from analysis.power import SEEDS, describe_power, plan_power, power_text
     from analysis.reading.runs import load_study

@@ -44,8 +44,8 @@ CONFIRMED = (
 ONE_VALUE = (
     "The interval of a single mean, such as that of the recommended configuration, in the headline and against floors,"
     " is for that mean alone. It makes no allowance for the recommended level being chosen on the same readings: in"
-    " simulated studies of equal levels in which seeds shift all levels alike by little, up to a tenth and more of such"
-    " intervals miss, not 5 %, most of them too high; where seeds shift all levels by much, some 5 % do."
+    " simulated studies of 2 to 6 equal levels in which seeds shift all levels by half of what a run varies by, 6 to"
+    " 10 % of these intervals miss, not 5 %; where seeds shift levels by much more than that, some 5 % do."
 )
 LOOKS = (
     "Seeds differ between levels, or are more than were planned. Where they are added until a level is no longer"

@@ -1,6 +1,7 @@
 """A zoomed study file is a study: it loads, its trials can be listed, its seeds are fresh."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -81,6 +82,24 @@ def test_a_searched_range_is_halved(tmp_path, make_study):
     assert (rate.min, rate.max, rate.scale) == (1e-4, 1e-2, "log")
     assert math.isclose(math.sqrt(rate.min * rate.max), 1e-3)
     assert spec.search.trials_per_level == 4
+
+
+def test_draws_of_points_stay_as_they_were(tmp_path, make_study):
+    factors = {**STUDY["parameters"], "points_seed": {"role": "scientific", "values": [0, 2]}}
+    del factors["focal_gamma"]
+    (tmp_path / "study.yaml").write_text(to_yaml({**STUDY, "parameters": factors, "confirm": None}))
+    runs = make_study(
+        roles={"points_per_image": "scientific", "learning_rate": "nuisance", "focal_gamma": "scientific"}
+    )
+    new = {"focal_gamma": "points_seed"}
+    runs = replace(
+        runs,
+        parameters={new.get(name, name): role for name, role in runs.parameters.items()},
+        trials=runs.trials.rename(columns=new).astype({"points_seed": int}),
+        epochs=runs.epochs.rename(columns=new),
+    )
+    spec = load_study(str(export_zoomed(tmp_path, tmp_path / "export", runs, find(runs))), [])
+    assert (spec.parameters["points_seed"].role, spec.parameters["points_seed"].values) == ("scientific", [0, 2])
 
 
 def test_the_longest_name_stays_one(tmp_path, make_study):

@@ -36,6 +36,9 @@ def two_runs(make_run: Callable[..., WandbRun], make_config: Callable[..., dict[
     return make
 
 
+PARETO = {"points_per_image": {"role": "nuisance", "values": [10, 50]}}
+
+
 def write_study_file(study_dir: Path, **sections: Any) -> None:
     """As the driver writes it: every default written out."""
     mapping = {
@@ -86,6 +89,16 @@ def test_without_a_study_file_the_runs_say_whether_settings_were_searched(
     assert read_terms(study_dir, two_runs()).search == SearchTerms(is_grid=True)
     runs = [replace(run, config=run.config | {"search_method": "optuna"}) for run in two_runs()]
     assert read_terms(study_dir, runs).search == SearchTerms(is_grid=False, is_adaptive=True)
+
+
+def test_settings_that_optuna_proposed_stay_so_whatever_the_study_file_says_now(
+    study_dir: Path, two_runs: Callable[..., Any]
+) -> None:
+    write_study_file(study_dir)
+    assert not read_terms(study_dir, two_runs()).search.is_adaptive
+    assert read_terms(study_dir, two_runs(search_method="optuna")).search.is_adaptive
+    write_study_file(study_dir, search={"method": "optuna_pareto", "trials_per_level": 4}, parameters=PARETO)
+    assert read_terms(study_dir, two_runs()).search.is_adaptive
 
 
 def test_the_study_file_says_what_labelling_costs(study_dir: Path, two_runs: Callable[..., Any]) -> None:
