@@ -19,6 +19,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import unquote
 
+import wandb
+
 from bench.wandb_answers import Answers, UnknownRequestError
 from bench.wandb_stored import StoredRun
 
@@ -218,12 +220,16 @@ def _parquet(run: StoredRun) -> bytes:
 def wandb_server(*, exports: bool = False) -> Iterator[WandbServer]:
     """The server, gone at the end of the block.
 
+    W&B's client reads its address once in a process: what it had read is forgotten, before and after.
+
     Args:
         exports: whether the history of ended runs is to be had as Parquet, or row by row.
     """
+    wandb.teardown()
     server = WandbServer(Answers(ENTITY, exports=exports))
     server.start()
     try:
         yield server
     finally:
+        wandb.teardown()
         server.stop()
