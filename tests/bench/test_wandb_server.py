@@ -22,7 +22,8 @@ def ask(server: WandbServer, path: str, content: Any, key: str = KEY) -> Any:
     let_in = base64.b64encode(f"api:{key}".encode()).decode()
     headers = {"Authorization": f"Basic {let_in}", "Content-Type": "application/json"}
     request = urllib.request.Request(server.url + path, json.dumps(content).encode(), headers)
-    with urllib.request.urlopen(request, timeout=10) as answer:
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # urlopen keeps the proxies of its first use
+    with direct.open(request, timeout=10) as answer:
         return json.loads(answer.read())
 
 
