@@ -2,7 +2,7 @@
 
 The more settings exploration tried at a level, the more the best of them is flattered by the seeds that chose it. Where
 one level has a clear winner and the other ties, nominal 95 % intervals over 8 seeds miss in up to 9 % of simulated
-studies with six settings tied, in 16 to 18 % with 20, and in 25 % with 50.
+studies with six settings tied, in some 18 % with 20, and in some 26 % with 50.
 """
 
 from analysis.findings import FactorFinding

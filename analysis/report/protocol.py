@@ -29,8 +29,8 @@ EXPLORED = (
     " noise, 3 to 8 seeds and up to six settings tied at a count, nominal 95 % intervals of the difference miss in 1"
     " to 9 % of studies (5 % nominal): least where both counts have ties, most where one has a clear winner and the"
     " other six ties. In that worst case a count that truly lies one margin behind is wrongly called enough in at most"
-    " 9 %. Beyond that it gets worse: 13 % where the tied settings also have all the noise, 16 to 18 % with 20 ties and"
-    " 25 % with 50. So with more than six settings tried at a level, what is said of scientific factors is provisional."
+    " 9 %. Beyond that it gets worse: 13 % where the tied settings also have all the noise, some 18 % with 20 ties and"
+    " 26 % with 50. So with more than six settings tried at a level, what is said of scientific factors is provisional."
     " So it stands until confirmation seeds exist."
 )
 CONFIRMED = (
@@ -38,7 +38,7 @@ CONFIRMED = (
     " their mean on the validation split, and was run again with them on fresh seeds. These runs alone read the test"
     " split, once, after their last epoch, and they alone carry what is said of scientific factors, floors and the"
     " recommended configuration. No setting was chosen on them: in simulated studies intervals of differences then"
-    " miss in the 5 % that they claim, also where without confirmation up to 25 % do. The other factors are compared"
+    " miss in the 5 % that they claim, also where without confirmation some 26 % do. The other factors are compared"
     " in exploration, on the validation split."
 )
 ONE_VALUE = (
