@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from analysis.findings import Findings
     from analysis.reading.runs import StudyRuns
     from analysis.reading.source import Source
+    from cluster.remote_study import RemoteStudy
 
 STUDY_HELP = "the study's folder or URL, as in studies/demo or s3://bucket/studies/demo"
 DISK_TROUBLES = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
@@ -199,8 +200,8 @@ def power(arguments: argparse.Namespace) -> int:
     from analysis.power import SEEDS, describe_power, plan_power, power_text
     from analysis.reading.runs import load_study
 
-    with _source(arguments) as source:
-        runs = load_study(source)
+    _, source = _find_source(arguments)
+    runs = load_study(source)
     planned = plan_power(runs, find(runs, with_topics=False), arguments.seeds or SEEDS, arguments.margin)
     _say(json.dumps(describe_power(planned), indent=2) if arguments.format == "json" else power_text(planned))
     return COMPLETE
@@ -250,14 +251,20 @@ def sync(arguments: argparse.Namespace) -> int:
 @contextmanager
 def _source(arguments: argparse.Namespace) -> "Iterator[Source]":
     """What is to be read; the results of a study in an object store are pushed there in the end."""
+    remote, source = _find_source(arguments)
+    yield source
+    if remote:
+        remote.push_analysis()
+
+
+def _find_source(arguments: argparse.Namespace) -> "tuple[RemoteStudy | None, Source]":
+    """What is to be read, and the study in an object store that it is the local copy of."""
     from analysis.reading.source import ONLINE, find_source
     from cluster.remote_study import find_remote
 
     remote = None if arguments.study.startswith(ONLINE) else find_remote(arguments.study)
     place = remote.folder if remote else arguments.study
-    yield find_source(place, arguments.filter, arguments.map, arguments.out)
-    if remote:
-        remote.push_analysis()
+    return remote, find_source(place, arguments.filter, arguments.map, arguments.out)
 
 
 def _show_findings(place: "Source | Path", *, as_json: bool, draw: "Draw | None" = None) -> "Analysis":

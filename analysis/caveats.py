@@ -10,7 +10,7 @@ from analysis.grid import level_order
 from analysis.reading.completeness import DIVERGED
 from analysis.reading.runs import StudyRuns
 from analysis.reading.study_terms import Range, is_number
-from analysis.statistics import ROUNDING, number_text
+from analysis.statistics import ROUNDING, direction, number_text
 from analysis.topics.readings import RATE
 from analysis.wording import counted, first_of, level_text, listed, settings_text, words
 from trainable.config import DENSE
@@ -92,7 +92,7 @@ def _is_same_at_all_seeds(level: LevelFinding) -> bool:
 
 
 def _still_improving(runs: StudyRuns, findings: Findings) -> Iterator[Caveat]:
-    metric, sign = runs.objective["metric"], 1 if runs.objective["mode"] == "max" else -1
+    metric, sign = runs.objective["metric"], direction(runs.objective["mode"])
     curves = read_curves(runs, metric, findings.recommended.run_ids)
     gain = sign * float(np.mean(curves.last_steps)) if curves and curves.last_steps.size else 0.0
     if gain > runs.objective["margin"]:

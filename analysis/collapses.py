@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from analysis.findings import Caveat, Findings
+from analysis.statistics import direction
 from analysis.wording import first_of, settings_text
 
 MARGINS, TYPICAL = 5, 6
@@ -23,7 +24,7 @@ def find_collapses(findings: Findings) -> Iterator[Caveat]:
     table = np.array([[each.get(seed, np.nan) for seed in seeds] for each in read])
     if len(arms) < 2:
         return
-    beside = (table - np.nanmedian(table, axis=0)) * (1 if findings.objective["mode"] == "max" else -1)
+    beside = (table - np.nanmedian(table, axis=0)) * direction(findings.objective["mode"])
     deviations = beside - np.nanmedian(beside, axis=1, keepdims=True)
     least = max(MARGINS * findings.objective["margin"], TYPICAL * float(np.nanmedian(np.abs(deviations))))
     rows, columns = np.nonzero(deviations < -least)

@@ -5,6 +5,7 @@ from typing import Any
 
 from analysis.findings import Arm, CellFinding
 from analysis.reading.runs import StudyRuns
+from analysis.reading.study_terms import is_number
 from study.effort import annotation_hours, annotation_money
 from trainable.config import DENSE
 
@@ -49,4 +50,4 @@ def _training_images(runs: StudyRuns) -> Any:
 
 
 def _is_count(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and value >= 1
+    return is_number(value) and value >= 1

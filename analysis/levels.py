@@ -31,7 +31,7 @@ from analysis.repeats import (
     unpaired_value,
 )
 from analysis.sample_size import further_seeds, joint_power
-from analysis.statistics import Estimate, Mode, Verdict, judge_level, leader, mean_interval, rivals
+from analysis.statistics import Estimate, Mode, Verdict, direction, judge_level, leader, mean_interval, rivals
 from analysis.wording import factor_text, level_finding_text
 from trainable.config import DENSE
 
@@ -155,7 +155,7 @@ def _seeds_needed(runs: StudyRuns, table: Table, compared: _Compared, level: int
     if table.lost[level] or table.lost[compared.best]:
         return None  # no further seed undoes that
     margin, mode = runs.objective["margin"], runs.objective["mode"]
-    behind = compared.family[level, compared.best].value * (1 if mode == "max" else -1) < -margin
+    behind = compared.family[level, compared.best].value * direction(mode) < -margin
     faced = [compared.best] if behind else rivals(level, compared.family, margin, mode)
     needed: int | None = 2 if compared.noise else 1
     for rival in faced:

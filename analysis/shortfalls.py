@@ -11,6 +11,7 @@ from analysis.findings import POINTS_SEED, SCIENTIFIC, Caveat, Findings
 from analysis.grid import Cell, Exploration
 from analysis.reading.completeness import DIVERGED, INCOMPLETE, STOPPED, kind_of
 from analysis.reading.runs import StudyRuns
+from analysis.statistics import direction
 from analysis.survivors import lost_seeds
 from analysis.wording import SAME_POINTS, first_of, level_text, listed, settings_text, words
 
@@ -136,7 +137,7 @@ def _lost_in_confirmation(runs: StudyRuns, findings: Findings) -> Iterator[Cavea
 
 def _overtaken(runs: StudyRuns, findings: Findings, exploration: Exploration) -> Iterator[Caveat]:
     """Levels at which exploration prefers another setting by now than the one that was confirmed."""
-    sign = 1 if runs.objective["mode"] == "max" else -1
+    sign = direction(runs.objective["mode"])
     grid, means = exploration.candidates, (sign * exploration.means).round(12)
     value = dict(zip(grid.cells, means, strict=True))
     best = {level: means[rows].max() for level, rows in grid.by_level(runs.parameters).items()}

@@ -141,6 +141,11 @@ def shows_noise(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDAr
     return np.asarray(np.ptp(first - second, axis=-1) > ROUNDING * size, dtype=np.bool_)
 
 
+def direction(mode: Mode) -> int:
+    """1 where large is good, -1 where small is: times this, better is always more."""
+    return 1 if mode == "max" else -1
+
+
 def best_index(means: ArrayLike, mode: Mode) -> int:
     """Index of the best mean; the first of equals (to 12 digits), so order the levels with the cheapest first."""
     array = np.asarray(means, dtype=np.float64).round(12)
@@ -158,7 +163,7 @@ def leader(num_levels: int, family: Mapping[tuple[int, int], Estimate], mode: Mo
         family: of `family.paired_family`.
         mode: whether large or small is good.
     """
-    sign = 1 if mode == "max" else -1
+    sign = direction(mode)
     leads = [[sign * family[i, j].value for j in range(num_levels) if j != i] for i in range(num_levels)]
     return best_index([min(lead, default=0.0) for lead in leads], "max")
 

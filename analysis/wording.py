@@ -8,7 +8,7 @@ from typing import Any
 from analysis.findings import NUISANCE, SCIENTIFIC, Arm, CellFinding, Findings, LevelFinding
 from analysis.reading.study_terms import CONFIRM, EXPLORE
 from analysis.sample_size import MAX_SEEDS, POWER
-from analysis.statistics import Estimate, number_text
+from analysis.statistics import Estimate, direction, number_text
 from trainable.config import DENSE
 
 WIDTH = 100
@@ -179,7 +179,7 @@ def factor_text(
 
 def confirmation_text(findings: Findings) -> str:
     """What fresh seeds make of what exploration had read, the winner's curse. Empty without confirmation."""
-    sign = 1 if findings.objective["mode"] == "max" else -1
+    sign = direction(findings.objective["mode"])
     gains = [sign * (arm.explored.value - arm.val.value) for arm in findings.arms if arm.explored and arm.val]
     if not gains:
         return ""

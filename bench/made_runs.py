@@ -20,6 +20,7 @@ from wandb.proto.wandb_internal_pb2 import Record
 
 from analysis.reading.run_files import BLOCK_SIZE, CHUNK_HEADER, FIRST, FULL, HEADER, LAST, MIDDLE, iter_frames
 from analysis.reading.run_records import read_run
+from study.lean_wandb import LEAN
 from trainable.config import TrainConfig
 
 STUDY = "many"
@@ -47,16 +48,7 @@ def make_runs(folder: Path, num_runs: int, num_epochs: int) -> None:
 def write_real_run(folder: Path, num_epochs: int) -> Path:
     """One offline run, by W&B itself, with 25 metrics as ours have them."""
     folder.mkdir(parents=True)
-    settings = wandb.Settings(
-        silent=True,
-        console="off",
-        x_disable_stats=True,
-        x_disable_machine_info=True,
-        disable_git=True,
-        save_code=False,
-        x_save_requirements=False,
-        x_transaction_log_flush_interval=1.0,
-    )
+    settings = wandb.Settings(**LEAN, x_transaction_log_flush_interval=1.0)
     run = wandb.init(
         project="canopoint",
         mode="offline",

@@ -8,6 +8,7 @@ import numpy as np
 
 from cluster.preparation import Work, find_agenda, find_outcome, write_trial_list
 from cluster.session import ended_event
+from cluster.tracking import Mirror
 from study.agenda import Event
 from study.design import Trial
 from study.ledger import open_ledger
@@ -77,6 +78,16 @@ def make_study(storage: Path, **changes: Any) -> Work:
     with open_ledger(folder) as ledger:
         ledger.append(*events)
     write_trial_list(work)
+    return work
+
+
+def show_study(work: Work) -> Work:
+    """The same study, with all of it in W&B."""
+    mirror = Mirror(work)
+    for trial in work.agenda.trials:
+        mirror.update(trial)
+    mirror.close()
+    assert mirror.problems == {}
     return work
 
 

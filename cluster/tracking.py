@@ -24,6 +24,7 @@ from cluster.session import STUCK
 from cluster.tracking_address import note_address
 from cluster.tracking_record import SETTLE_S, WrittenRun, is_mirrored, read_end, settle
 from study.design import Trial
+from study.lean_wandb import LEAN
 from study.spec import StudySpec
 from trainable.config import InputError
 from trainable.trial_files import read_rows
@@ -228,18 +229,4 @@ def _configure_wandb(folder: Path) -> None:
 
 
 def _lean_settings() -> wandb.Settings:
-    """No console capture, machine statistics or code: the rows and the settings are what a study needs."""
-    return wandb.Settings(
-        silent=True,
-        console="off",
-        x_disable_stats=True,
-        x_disable_machine_info=True,
-        disable_git=True,
-        disable_code=True,
-        save_code=False,
-        x_save_requirements=False,  # a list of all packages, of every run: five times the cost of the rest
-        x_transaction_log_flush_interval=1.0,
-        init_timeout=ANSWER_S,
-        finish_timeout=ANSWER_S,
-        finish_timeout_raises=True,  # or a run that was not sent would count as shown
-    )
+    return wandb.Settings(**LEAN, x_transaction_log_flush_interval=1.0, init_timeout=ANSWER_S, finish_timeout=ANSWER_S)

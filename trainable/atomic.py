@@ -187,17 +187,27 @@ def new_folder(path: Path) -> Iterator[Path]:
 
     Where another process publishes the same folder first, its copy stays and ours goes.
     """
-    missing_parents = [parent for parent in path.parents if not parent.exists()]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=".making-", dir=path.parent))
+    with made_parents(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=".making-", dir=path.parent))
+        try:
+            yield scratch
+            scratch.chmod(path.parent.stat().st_mode & 0o777)  # mkdtemp makes it for its owner alone
+            _rename_folder(scratch, path)
+        except BaseException:
+            shutil.rmtree(scratch)
+            raise
+
+
+@contextlib.contextmanager
+def made_parents(path: Path) -> Iterator[None]:
+    """Where the block fails, the folders above `path` that were not there before it go again."""
+    missing = [parent for parent in path.parents if not parent.exists()]
     try:
-        yield scratch
-        scratch.chmod(path.parent.stat().st_mode & 0o777)  # mkdtemp makes it for its owner alone
-        _rename_folder(scratch, path)
+        yield
     except BaseException:
-        shutil.rmtree(scratch)
         with contextlib.suppress(OSError):  # somebody else has put something there meanwhile
-            for parent in missing_parents:
+            for parent in missing:
                 parent.rmdir()
         raise
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainable.atomic import sole_user
+from trainable.atomic import made_parents, sole_user
 from trainable.config import InputError
 from trainable.sealed import DamagedError, read_sealed
 
@@ -73,26 +73,19 @@ def replaced_folder(path: Path, mark: str) -> Iterator[Path]:
         InputError: something else is there, which is not ours to remove; or another process is making it.
     """
     check_replaceable(path, mark)
-    missing_parents = [parent for parent in path.parents if not parent.exists()]
     workshop = path.with_name(f".{path.name}-making")
     fresh, old = workshop / "new", workshop / "old"
-    try:
-        with sole_user(workshop):
-            for abandoned in (fresh, old):  # by a killed process
-                shutil.rmtree(abandoned, ignore_errors=True)
-            try:
-                fresh.mkdir(parents=True)
-                yield fresh
-                if path.exists():
-                    path.rename(old)
-                fresh.rename(path)
-            finally:
-                shutil.rmtree(workshop, ignore_errors=True)  # NFS keeps the name of an open file, here the lock's
-    except BaseException:
-        with contextlib.suppress(OSError):  # somebody else has put something there meanwhile
-            for parent in missing_parents:
-                parent.rmdir()
-        raise
+    with made_parents(path), sole_user(workshop):
+        for abandoned in (fresh, old):  # by a killed process
+            shutil.rmtree(abandoned, ignore_errors=True)
+        try:
+            fresh.mkdir(parents=True)
+            yield fresh
+            if path.exists():
+                path.rename(old)
+            fresh.rename(path)
+        finally:
+            shutil.rmtree(workshop, ignore_errors=True)  # NFS keeps the name of an open file, here the lock's
 
 
 def check_replaceable(path: Path, mark: str) -> None:

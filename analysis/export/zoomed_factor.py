@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from analysis.findings import SURELY_WORSE, FactorFinding
+from analysis.reading.study_terms import is_number
 from analysis.wording import level_text, listed
 from study.sections import Parameter
 from study.settings import number_type, takes_a_range
@@ -28,7 +29,7 @@ class ZoomedFactor:
 
 def is_numeric(name: str, values: Sequence[Any]) -> bool:
     """Whether a factor may take every number between those values; words such as `dense` do not count."""
-    return takes_a_range(name) and any(_is_number(value) for value in values)
+    return takes_a_range(name) and any(is_number(value) for value in values)
 
 
 def zoom_range(name: str, parameter: Parameter, best: Sequence[float]) -> ZoomedFactor:
@@ -62,7 +63,7 @@ def zoom_values(name: str, values: Sequence[Any], best: Sequence[float]) -> Zoom
 
     Halfway is the geometric mean where all values are positive.
     """
-    known = sorted(value for value in values if _is_number(value))
+    known = sorted(value for value in values if is_number(value))
     to_scale, from_scale = _scales(known[0] > 0)
     places = [to_scale(value) for value in known]
     new: set[float] = set(best)
@@ -108,8 +109,8 @@ def zoom_levels(finding: FactorFinding, largest: float) -> ZoomedFactor:
             if added := sorted(fresh - {*kept, *gone, *new}):
                 new += added
                 reasons.append(f"{listed(added)} {reason}")
-    numbers = sorted([each for each in kept if _is_number(each)] + new)
-    levels = [*numbers, *(each for each in kept if not _is_number(each))]
+    numbers = sorted([each for each in kept if is_number(each)] + new)
+    levels = [*numbers, *(each for each in kept if not is_number(each))]
     return ZoomedFactor({"role": "scientific", "values": levels}, "; ".join(reasons) or "as before")
 
 
@@ -156,20 +157,16 @@ def _beyond(neighbour: float, edge: float) -> float:
 
 
 def _levels(finding: FactorFinding, *verdicts: str) -> list[float]:
-    return sorted(each.level for each in finding.levels if each.verdict in verdicts and _is_number(each.level))
+    return sorted(each.level for each in finding.levels if each.verdict in verdicts and is_number(each.level))
 
 
 def _all_numbers(finding: FactorFinding) -> list[float]:
-    return sorted(each.level for each in finding.levels if _is_number(each.level))
+    return sorted(each.level for each in finding.levels if is_number(each.level))
 
 
 def _scales(is_log: bool) -> tuple[Callable[[float], float], Callable[[float], float]]:
     """To the scale on which halves are taken, and back."""
     return (math.log, math.exp) if is_log else (float, float)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _or_zero(place: float | None) -> float:

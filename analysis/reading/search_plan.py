@@ -7,7 +7,7 @@ than later ones, so that the union counts. Runs may be anyone's: what they say i
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
 
-from pydantic import Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from study.sections import Parameter, Section
 
@@ -29,10 +29,10 @@ class SearchPlan(Section):
     extensions: list[Seeds] = Field(default_factory=list, max_length=1000)
 
 
-def is_plan(section: object) -> bool:
-    """Whether a run's `config.plan` is one."""
+def fits(section: object, model: type[BaseModel]) -> bool:
+    """Whether what a run says in a section of its config is as the model has it."""
     try:
-        SearchPlan.model_validate(section)
+        model.model_validate(section)
     except ValidationError:
         return False
     return True

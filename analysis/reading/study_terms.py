@@ -13,9 +13,7 @@ from math import log
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from pydantic import ValidationError
-
-from analysis.reading.search_plan import SearchPlan, is_plan, merged_plan
+from analysis.reading.search_plan import SearchPlan, fits, merged_plan
 from analysis.reading.wandb_runs import WandbRun
 from study.effort import PUBLISHED
 from study.ledger import read_ledger
@@ -210,23 +208,15 @@ def _rules(config: dict[str, Any]) -> Iterator[tuple[str, bool]]:
     references = objective.get("references", {})
     is_table = isinstance(references, dict) and all(map(is_finite, references.values()))
     yield "config.objective.references: must be numbers by name", is_table
-    yield "config.effort: must be as in a study file", "effort" not in config or _is_effort(config["effort"])
+    yield "config.effort: must be as in a study file", "effort" not in config or fits(config["effort"], Effort)
     yield "config.search_method: must be text", isinstance(config.get("search_method", ""), str)
     yield (
         "config.plan: must say parameters, confirm_seeds and extensions",
-        "plan" not in config or is_plan(config["plan"]),
+        "plan" not in config or fits(config["plan"], SearchPlan),
     )
     yield "config.roles: must name the parameters", roles.keys() == config["parameters"].keys()
     yield "config.roles: must be text", all(isinstance(role, str) for role in roles.values())
     yield "config.roles: must not be named like a column", roles.keys().isdisjoint(OWN_COLUMNS)
-
-
-def _is_effort(section: object) -> bool:
-    try:
-        Effort.model_validate(section)
-    except ValidationError:
-        return False
-    return True
 
 
 def _terms_of_runs(study: str, runs: list[WandbRun]) -> StudyTerms:

@@ -15,6 +15,7 @@ from analysis.markdown_text import markdown_text
 from analysis.reading.wandb_api import FINDINGS_JOB
 from analysis.reading.wandb_client import ANSWER_S, connected_api
 from analysis.statistics import Estimate
+from study.lean_wandb import LEAN
 
 ADDRESS, SHA256, VIEW = "findings_url", "findings_sha256", "report_view_id"
 """Keys of the run's summary: where a person finds them; what was written; the W&B report, to be written over."""
@@ -122,16 +123,4 @@ def _write_report(findings: Findings, project: str, group: str, view_id: str) ->
 
 
 def _settings() -> wandb.Settings:
-    return wandb.Settings(
-        silent=True,
-        console="off",
-        x_disable_stats=True,
-        x_disable_machine_info=True,
-        disable_git=True,
-        disable_code=True,
-        save_code=False,
-        x_save_requirements=False,
-        init_timeout=ANSWER_S * 3,
-        finish_timeout=ANSWER_S * 6,
-        finish_timeout_raises=True,
-    )
+    return wandb.Settings(**LEAN, init_timeout=ANSWER_S * 3, finish_timeout=ANSWER_S * 6)

@@ -13,6 +13,7 @@ from analysis.findings import SCIENTIFIC, Claim, Findings, Topic
 from analysis.reading.runs import StudyRuns
 from analysis.statistics import leader
 from analysis.topics.effort import Priced, price
+from analysis.topics.readings import named
 from analysis.wording import counted, points_text, settings_text
 
 LEAST_SHARE = 0.5
@@ -94,9 +95,7 @@ def _claim(findings: Findings, priced: Priced, budget: _Budget) -> Claim:
         "spent_hours": cost.hours,
         "next_images": other.images,
         "next_points": other.points,
-        "gain": gain.value,
-        "gain_low": gain.low,
-        "gain_high": gain.high,
+        **named("gain", gain),
         "splits": len(rows),
     }
     is_ahead = all(lead.low is not None and lead.low > 0 for lead in leads)

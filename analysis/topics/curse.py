@@ -18,7 +18,7 @@ from scipy import special
 
 from analysis.findings import Arm, CellFinding, Claim, Findings, Topic
 from analysis.reading.runs import StudyRuns
-from analysis.statistics import CONFIDENCE, Estimate
+from analysis.statistics import CONFIDENCE, Estimate, direction
 from analysis.topics.readings import Values, jointly, scaled, seed_table, sign_of
 from analysis.wording import counted, first_of, settings_text
 
@@ -141,7 +141,7 @@ def _claim(runs: StudyRuns, chosen: list[_Chosen], subject: str, confidence: flo
     run_ids = [run_id for one in chosen for run_id in (*one.cell.run_ids, *one.arm.run_ids)]
     if not len(explored) or not len(fresh):
         return Claim(subject, None, values, "", run_ids)
-    sign = 1 if runs.objective["mode"] == "max" else -1
+    sign = direction(runs.objective["mode"])
     difference = scaled(unpaired_difference(explored, fresh, confidence), sign)
     values |= {"explored": float(explored.mean()), "fresh": float(fresh.mean())}
     return Claim(subject, difference, values, VERDICTS[sign_of(difference)], run_ids)

@@ -12,10 +12,11 @@ from math import sqrt
 
 import numpy as np
 
+from analysis.costs import POINTS
 from analysis.findings import Arm, Claim, Findings, Topic
 from analysis.reading.runs import StudyRuns
 from analysis.statistics import Estimate, judge, paired_difference, t_quantile
-from analysis.topics.readings import POINTS, Series, Values, claim_confidence, point_series, seed_table
+from analysis.topics.readings import Series, Values, claim_confidence, point_series, seed_table
 from analysis.wording import listed, percent, points_text
 
 VERDICTS = {"within": "within the margin", "beyond": "beyond the margin", "undecided": "undecided"}

@@ -17,8 +17,8 @@ from analysis.costs import IMAGES, POINTS, Cost, Row, cost_of
 from analysis.family import paired_family
 from analysis.findings import SCIENTIFIC, Arm, Claim, Findings, Topic
 from analysis.reading.runs import StudyRuns
-from analysis.statistics import Estimate
-from analysis.topics.readings import seed_table
+from analysis.statistics import Estimate, direction
+from analysis.topics.readings import named, seed_table
 from analysis.wording import counted, listed, settings_text
 
 ON_FRONT, DOMINATED, UNDECIDED = "on the front", "dominated", "undecided"
@@ -80,7 +80,7 @@ def price(runs: StudyRuns, findings: Findings, rows: list[Row]) -> Priced | None
         return None
     found.sort(key=lambda pair: pair[1].hours)
     kept = [row for row, _ in found]
-    sign = 1 if findings.objective["mode"] == "max" else -1
+    sign = direction(findings.objective["mode"])
     table = sign * seed_table(kept)
     seeds = sorted({seed for row in kept for seed in row.seeds})
     looks = additions(runs, seeds, table) if findings.is_confirmed else None
@@ -102,7 +102,7 @@ def compared_rows(runs: StudyRuns, findings: Findings) -> list[Row]:
 def _front_by_mean(runs: StudyRuns, findings: Findings) -> list[Row]:
     """The explored cells that no other one beats on average without more effort, of those with the most seeds."""
     most = max(cell.value.num_seeds for cell in findings.cells)
-    sign = 1 if findings.objective["mode"] == "max" else -1
+    sign = direction(findings.objective["mode"])
     priced = [(cost.hours, -sign * cell.value.value, cell) for cell in findings.cells if (cost := cost_of(runs, cell))]
     front: list[Row] = []
     least = inf
@@ -136,7 +136,7 @@ def _marginal(priced: Priced, row: int, front: list[int]) -> Iterator[tuple[str,
     hours = priced.costs[row].hours - priced.costs[before[-1]].hours
     gain = priced.gains[row, before[-1]]
     yield "further_hours", hours
-    yield from (("gain", gain.value), ("gain_low", gain.low), ("gain_high", gain.high))
+    yield from named("gain", gain).items()
     if gain.value > 0:
         yield "hours_per_hundredth", hours / (100 * gain.value)
 

@@ -19,6 +19,7 @@ from analysis.ped_anova import Axis, better_ones, better_share, level_axis, rang
 from analysis.reading.completeness import DIVERGED, STOPPED
 from analysis.reading.runs import StudyRuns
 from analysis.reading.study_terms import EXPLORE, Range
+from analysis.statistics import direction
 
 MIN_SETTINGS = 16
 """Fewer leave less than eight to tell the better half by."""
@@ -58,7 +59,7 @@ class Group:
 
 def ranked_settings(runs: StudyRuns, findings: Findings) -> tuple[list[Setting], int]:
     """The settings that can be ranked, and how many seeds each was read at."""
-    sign = 1 if findings.objective["mode"] == "max" else -1
+    sign = direction(findings.objective["mode"])
     ended = _ended(runs)
     whole = [cell for cell in findings.cells if tuple(cell.parameters.values()) not in ended]
     if not whole:

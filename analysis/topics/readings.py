@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.arms import additions
+from analysis.costs import POINTS
 from analysis.findings import SCIENTIFIC, Arm, CellFinding, Findings
 from analysis.grid import level_order
 from analysis.looks import num_looks, share_of_error
@@ -17,7 +18,7 @@ from analysis.statistics import CONFIDENCE, Estimate
 from analysis.wording import settings_text
 from trainable.config import DENSE
 
-POINTS, RATE, GAMMA = "points_per_image", "learning_rate", "focal_gamma"
+RATE, GAMMA = "learning_rate", "focal_gamma"
 
 Values = NDArray[np.float64]
 
@@ -97,6 +98,13 @@ def scaled(estimate: Estimate, factor: float) -> Estimate:
     ends = sorted(end * factor for end in (estimate.low, estimate.high) if end is not None)
     low, high = ends or (None, None)
     return replace(estimate, value=estimate.value * factor, low=low, high=high)
+
+
+def named(name: str, estimate: Estimate | None) -> dict[str, float | None]:
+    """An estimate among a claim's values: itself and the ends of its interval; nothing where there is none."""
+    if estimate is None:
+        return {}
+    return {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
 
 
 def described(runs: StudyRuns, *names: str) -> float | None:

@@ -7,11 +7,11 @@ its results, so that all steps hold together by Bonferroni over their number.
 from math import log2
 from typing import Any
 
-from analysis.costs import cost_of
+from analysis.costs import POINTS, cost_of
 from analysis.findings import Arm, Claim, Findings, Topic
 from analysis.reading.runs import StudyRuns
-from analysis.statistics import Estimate, paired_difference
-from analysis.topics.readings import POINTS, Series, claim_confidence, point_series, scaled, seed_table, sign_of
+from analysis.statistics import Estimate, direction, paired_difference
+from analysis.topics.readings import Series, claim_confidence, named, point_series, scaled, seed_table, sign_of
 from analysis.wording import first_of, level_text, listed
 
 VERDICTS = {1: "gains", 0: "no gain shown", -1: "loses"}
@@ -57,15 +57,15 @@ def find_returns(runs: StudyRuns, findings: Findings) -> Topic | None:
 
 def _step(runs: StudyRuns, series: Series, few: Arm, many: Arm, confidence: float) -> Claim:
     """One step; a gain is an improvement, whether large or small is good."""
-    sign = 1 if runs.objective["mode"] == "max" else -1
+    sign = direction(runs.objective["mode"])
     more, fewer = seed_table([many, few])
     gain = scaled(paired_difference(more, fewer, confidence), sign)
     counts = (few.scientific[POINTS], many.scientific[POINTS])
-    values: dict[str, Any] = {"seeds": gain.num_seeds, **_named("gain", gain)}
+    values: dict[str, Any] = {"seeds": gain.num_seeds, **named("gain", gain)}
     cost, further = cost_of(runs, few), cost_of(runs, many)
     if cost and further and further.hours > cost.hours:
         hours = further.hours - cost.hours
-        values |= {"hours": hours, **_named("per_hour", scaled(gain, 1 / hours))}
+        values |= {"hours": hours, **named("per_hour", scaled(gain, 1 / hours))}
     return Claim(
         subject=series.subject(" to ".join(level_text(count) for count in counts)),
         estimate=scaled(gain, 1 / log2(counts[1] / counts[0])),
@@ -73,10 +73,6 @@ def _step(runs: StudyRuns, series: Series, few: Arm, many: Arm, confidence: floa
         verdict=VERDICTS[sign_of(gain)],
         run_ids=[*few.run_ids, *many.run_ids],
     )
-
-
-def _named(name: str, estimate: Estimate) -> dict[str, float | None]:
-    return {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
 
 
 def _text(runs: StudyRuns, findings: Findings, steps: list[_Step], claims: list[Claim]) -> str:

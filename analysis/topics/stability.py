@@ -11,7 +11,6 @@ Source: Clopper and Pearson 1934.
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from math import floor, log10
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,7 +23,7 @@ from analysis.reading.completeness import DIVERGED
 from analysis.reading.runs import StudyRuns
 from analysis.reading.study_terms import EXPLORE, is_number
 from analysis.statistics import CONFIDENCE, Estimate, mean_interval
-from analysis.topics.readings import RATE, jointly
+from analysis.topics.readings import RATE, jointly, named
 from analysis.variances import spread_interval
 from analysis.wording import counted, level_text, listed
 
@@ -114,7 +113,7 @@ def _claim(runs: StudyRuns, rate: _Rate, confidence: float) -> Claim:
     return Claim(
         subject=rate.subject,
         estimate=share_interval(num_diverged, len(rate.rows), rate.rows["seed"].nunique(), confidence),
-        values={**values, **_named("spread", spread), **_named("epochs", speed)},
+        values={**values, **named("spread", spread), **named("epochs", speed)},
         verdict="diverged" if num_diverged else "no divergence seen",
         run_ids=rate.rows["run_id"].tolist(),
     )
@@ -144,12 +143,6 @@ def _cells_by_seeds(runs: StudyRuns, rows: pd.DataFrame) -> NDArray[np.float64]:
     table = np.full((cells.max() + 1, len(seeds)), np.nan)
     table[cells, columns] = rows["objective"].to_numpy(dtype=np.float64)
     return table
-
-
-def _named(name: str, estimate: Estimate | None) -> dict[str, Any]:
-    if estimate is None:
-        return {}
-    return {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
 
 
 def _text(runs: StudyRuns, claims: list[Claim]) -> str:

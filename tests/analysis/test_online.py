@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +10,10 @@ import pytest
 from analysis.find import find
 from analysis.reading.runs import load_study
 from analysis.reading.source import Source, find_source
-from bench.made_study import STUDY, make_study, write_trial
-from bench.wandb_server import ENTITY, WandbServer, wandb_server
+from bench.made_study import STUDY, make_study, show_study, write_trial
+from bench.wandb_server import ENTITY, WandbServer
 from cluster import tracking
 from cluster.preparation import Work, find_outcome, trial_record, write_trial_list
-from cluster.tracking import Mirror
 from study.design import Trial, list_levels
 from study.ledger import open_ledger
 from trainable.config import InputError
@@ -24,40 +22,22 @@ ONLINE = {"project": "made", "mode": "online"}
 PLACE = f"wandb://{ENTITY}/made"
 
 
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[WandbServer]:
-    with wandb_server() as started:
-        for name, value in {**started.environment, "HOME": str(tmp_path)}.items():
-            monkeypatch.setenv(name, value)
-        yield started
-        assert started.unknown == []
-
-
-def shown(work: Work) -> Work:
-    mirror = Mirror(work)
-    for trial in work.agenda.trials:
-        mirror.update(trial)
-    mirror.close()
-    assert mirror.problems == {}
-    return work
-
-
 def from_files(tmp_path: Path, **changes: Any) -> str:
     """The findings of a study's run files alone, as JSON; over HTTP there is no study file either."""
-    work = shown(make_study(tmp_path / "offline", **changes))
+    work = show_study(make_study(tmp_path / "offline", **changes))
     bare = tmp_path / "bare" / work.spec.study
     shutil.copytree(work.folder / "wandb", bare / "wandb")
     return findings(Source(bare, bare))
 
 
 def from_http(tmp_path: Path, **changes: Any) -> str:
-    shown(make_study(tmp_path / "online", **changes, tracking=ONLINE))
+    show_study(make_study(tmp_path / "online", **changes, tracking=ONLINE))
     return findings(online(tmp_path))
 
 
 def extended(work: Work, number: int) -> Work:
     """The study, shown, after so many additions of two seeds to both levels, each shown as it came."""
-    shown(work)
+    show_study(work)
     for first in [103, 105][:number]:
         seeds, levels = [first, first + 1], list_levels(work.spec)
         with open_ledger(work.folder) as ledger:
@@ -69,7 +49,7 @@ def extended(work: Work, number: int) -> Work:
             assert outcome
             work.agenda.ended(trial, outcome)
         write_trial_list(work)
-        shown(work)
+        show_study(work)
     return work
 
 
@@ -137,7 +117,7 @@ def test_of_older_runs_every_seed_beyond_two_counts_as_a_look(tmp_path: Path, mo
         return {name: value for name, value in trial_record(work, trial).items() if name != "plan"}
 
     monkeypatch.setattr(tracking, "trial_record", older)
-    work = shown(make_study(tmp_path))
+    work = show_study(make_study(tmp_path))
     bare = tmp_path / "bare" / work.spec.study
     shutil.copytree(work.folder / "wandb", bare / "wandb")
     found = find(load_study(Source(bare, bare)))

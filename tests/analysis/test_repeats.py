@@ -16,17 +16,7 @@ from analysis.reading.source import find_source
 from analysis.repeats import repeat_noise
 from analysis.spread import find_spread
 from analysis.wording import findings_text
-
-# docs/SCIENCE.md and shared: points, learning rate -> mIoU on the validation split; 100 points at 1e-4 ran twice.
-PUBLISHED = [
-    (10, 1e-4, 0.5480),
-    (50, 1e-4, 0.5712),
-    (100, 1e-4, 0.5689),
-    (200, 1e-4, 0.5830),
-    (100, 1e-3, 0.5257),
-    (100, 1e-4, 0.5839),
-    (100, 1e-5, 0.5518),
-]
+from bench.notebook_results import PUBLISHED
 
 
 def as_study(rows, margin=0.01):

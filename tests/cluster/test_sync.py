@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,9 @@ from analysis.reading.gaps import find_gaps
 from analysis.reading.run_cache import RunCache
 from analysis.reading.run_folder import read_runs
 from analysis.reading.wandb_api import read_api_runs
-from bench.made_study import make_study, write_trial
+from bench.made_study import make_study, show_study, write_trial
 from bench.s3_server import s3_server
-from bench.wandb_server import ENTITY, WandbServer, wandb_server
+from bench.wandb_server import ENTITY, WandbServer
 from cluster import sync, tracking
 from cluster.preparation import Work
 from cluster.sync import sync_study
@@ -44,30 +44,11 @@ def _impatient(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[WandbServer]:
-    with wandb_server() as started:
-        for name, value in started.environment.items():
-            monkeypatch.setenv(name, value)
-        yield started
-        assert started.unknown == []
-
-
 def look(work: Work, project: str | None) -> Mapping[str, str]:
     runs = read_runs(work.folder / "wandb")
     if project is not None:
         runs = read_api_runs(project, {"group": work.spec.study}, RunCache(None)) if project else []
     return find_gaps(work.folder, runs)
-
-
-def shown(work: Work) -> Work:
-    """The study, with all of it in W&B."""
-    mirror = Mirror(work)
-    for trial in work.agenda.trials:
-        mirror.update(trial)
-    mirror.close()
-    assert mirror.problems == {}
-    return work
 
 
 def synced(work: Work) -> tuple[int, list[str]]:
@@ -87,14 +68,14 @@ def ids(work: Work) -> list[str]:
 
 
 def test_a_study_that_w_and_b_has_whole_is_left_alone(tmp_path: Path) -> None:
-    work = shown(make_study(tmp_path, **SMALL))
+    work = show_study(make_study(tmp_path, **SMALL))
     before = {path: path.stat().st_mtime_ns for path in work.folder.rglob("*.wandb")}
     assert synced(work) == (0, ["W&B lacks nothing of the 8 trials of made"])
     assert {path: path.stat().st_mtime_ns for path in work.folder.rglob("*.wandb")} == before
 
 
 def test_runs_that_are_missing_or_torn_are_named_and_written_again(tmp_path: Path) -> None:
-    work = shown(make_study(tmp_path, **SMALL))
+    work = show_study(make_study(tmp_path, **SMALL))
     shutil.rmtree(run_file(work, 0).parent)
     torn = run_file(work, 1)
     torn.write_bytes(torn.read_bytes()[:-200])
@@ -116,7 +97,7 @@ def test_a_run_file_that_was_written_short_and_recorded_so_is_found(tmp_path: Pa
     (work.trial_folder(trial) / "metrics.jsonl").write_bytes(rows[: rows.index(b"\n") + 1])
     result = (work.trial_folder(trial) / RESULT).read_bytes()
     (work.trial_folder(trial) / RESULT).unlink()
-    shown(work)
+    show_study(work)
     (work.trial_folder(trial) / "metrics.jsonl").write_bytes(rows)
     (work.trial_folder(trial) / RESULT).write_bytes(result)
     code, said = synced(work)
@@ -165,7 +146,7 @@ DAMAGES = [damage_row, cut_row, lose_result, damage_result]
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_the_only_sound_copy_of_a_damaged_trial_is_left_alone(tmp_path: Path, damage: Callable[[Path], None]) -> None:
     """The other gap is closed all the same; the record of what was shown stays, too."""
-    work = shown(make_study(tmp_path, **SMALL))
+    work = show_study(make_study(tmp_path, **SMALL))
     trial = work.agenda.trials[0]
     run, record = run_file(work, 0), work.trial_folder(trial) / MIRROR_FILE
     before = run.read_bytes(), record.read_bytes()
@@ -181,7 +162,7 @@ def test_the_only_sound_copy_of_a_damaged_trial_is_left_alone(tmp_path: Path, da
 
 
 def test_a_damaged_trial_without_a_run_is_not_shown(tmp_path: Path) -> None:
-    work = shown(make_study(tmp_path, **SMALL))
+    work = show_study(make_study(tmp_path, **SMALL))
     shutil.rmtree(run_file(work, 0).parent)
     damage_result(work.trial_folder(work.agenda.trials[0]))
     assert synced(work)[0] == 3
@@ -192,7 +173,7 @@ def test_a_damaged_trial_without_a_run_is_not_shown(tmp_path: Path) -> None:
 def test_a_run_of_a_damaged_trial_is_not_set_aside_in_the_service(
     server: WandbServer, tmp_path: Path, damage: Callable[[Path], None]
 ) -> None:
-    work = shown(make_study(tmp_path, **ONLINE))
+    work = show_study(make_study(tmp_path, **ONLINE))
     trial_id = ids(work)[0]
     whole = server.runs[f"made-{trial_id}"].rows()
     damage(work.trial_folder(work.agenda.trials[0]))
@@ -218,7 +199,7 @@ def test_a_torn_last_line_is_no_damage(tmp_path: Path) -> None:
 @pytest.mark.parametrize("is_gone", [False, True])
 def test_trials_that_hang_on_a_damaged_one_are_compared_too(tmp_path: Path, is_gone: bool) -> None:
     """Without all of exploration nobody knows which winners were confirmed."""
-    work = shown(make_study(tmp_path))
+    work = show_study(make_study(tmp_path))
     explored, confirmed = work.agenda.trials[0], work.agenda.trials[-1]
     if is_gone:
         shutil.rmtree(work.trial_folder(explored))
@@ -300,7 +281,7 @@ def repeat_epoch(server: WandbServer, run_id: str) -> None:
 def test_every_gap_in_the_service_is_named_and_closed(
     server: WandbServer, tmp_path: Path, damage: Callable[[WandbServer, str], None]
 ) -> None:
-    work = shown(make_study(tmp_path, **ONLINE))
+    work = show_study(make_study(tmp_path, **ONLINE))
     trial_id = ids(work)[0]
     whole = server.runs[f"made-{trial_id}"].rows()
     damage(server, f"made-{trial_id}")
@@ -340,7 +321,7 @@ def test_a_study_in_an_object_store_is_synced_there(tmp_path: Path, monkeypatch:
 
 @pytest.mark.slow
 def test_w_and_bs_own_sync_uploads_a_study_that_was_run_offline(server: WandbServer, tmp_path: Path) -> None:
-    work = shown(make_study(tmp_path, **SMALL))
+    work = show_study(make_study(tmp_path, **SMALL))
     command = [Path(sys.executable).parent / "wandb", "sync", "--yes", work.folder / "wandb"]
     subprocess.run(command, check=True, capture_output=True, timeout=60, cwd=tmp_path)
     assert look(work, f"{ENTITY}/made") == {}

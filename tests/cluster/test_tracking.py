@@ -2,14 +2,13 @@
 
 import shutil
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bench.made_study import make_study, write_trial
-from bench.wandb_server import ENTITY, KEY, WandbServer, wandb_server
+from bench.wandb_server import ENTITY, KEY, WandbServer
 from cluster import tracking
 from cluster.preparation import Work
 from cluster.tracking import Mirror
@@ -28,15 +27,6 @@ ONLINE: dict[str, Any] = {
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tracking, "ANSWER_S", 3.0)
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[WandbServer]:
-    with wandb_server() as started:
-        for name, value in {**started.environment, "HOME": str(tmp_path)}.items():
-            monkeypatch.setenv(name, value)
-        yield started
-        assert started.unknown == []
 
 
 def show(work: Work, *trials: Trial) -> dict[str, str]:

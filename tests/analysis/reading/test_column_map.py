@@ -13,20 +13,11 @@ from analysis.reading.column_map import REPEATS, ColumnMap, check_mapped, map_ru
 from analysis.reading.runs import load_study
 from analysis.reading.source import Source, find_source
 from analysis.reading.wandb_runs import WandbRun
+from bench.notebook_results import PUBLISHED
 from trainable.config import InputError
 
 MakeRun = Callable[..., WandbRun]
 
-# ../shared/SCIENCE.md: points, learning rate, mIoU. The count was compared at 1e-4, the rate at 100 points.
-PUBLISHED = [
-    (10, 1e-4, 0.5480),
-    (50, 1e-4, 0.5712),
-    (100, 1e-4, 0.5689),
-    (200, 1e-4, 0.5830),
-    (100, 1e-3, 0.5257),
-    (100, 1e-4, 0.5839),
-    (100, 1e-5, 0.5518),
-]
 COLUMNS = ("points=num_points", "learning_rate=lr", "objective=val_miou")
 
 

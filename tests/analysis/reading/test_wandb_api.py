@@ -2,7 +2,6 @@
 
 import math
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,34 +12,14 @@ from analysis.reading.run_cache import RunCache
 from analysis.reading.run_folder import read_runs
 from analysis.reading.wandb_api import FINDINGS_JOB, read_api_runs
 from analysis.reading.wandb_runs import WandbRun
-from bench.made_study import make_study
-from bench.wandb_server import ENTITY, KEY, WandbServer, wandb_server
-from cluster.preparation import Work
-from cluster.tracking import Mirror
+from bench.made_study import make_study, show_study
+from bench.wandb_server import ENTITY, KEY, WandbServer
 from trainable.config import InputError
 
 PROJECT = f"{ENTITY}/made"
 SMALL: dict[str, Any] = {"search": {"method": "grid", "seeds": [0]}, "confirm": {"seeds": [100]}}
 ROWS = [{"epoch": epoch, "val/miou": epoch / 10} for epoch in (1, 2, 3)]
 ANSWER_S = 40.0
-
-
-def mirror(work: Work) -> Work:
-    shown = Mirror(work)
-    for trial in work.agenda.trials:
-        shown.update(trial)
-    shown.close()
-    assert shown.problems == {}
-    return work
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[WandbServer]:
-    with wandb_server() as started:
-        for name, value in {**started.environment, "HOME": str(tmp_path)}.items():
-            monkeypatch.setenv(name, value)
-        yield started
-        assert started.unknown == []
 
 
 @pytest.fixture(params=["rows", "exports"])
@@ -55,8 +34,8 @@ def read(filters: dict[str, str] | None = None, cache: RunCache | None = None) -
 
 
 def test_a_study_over_http_is_that_of_its_run_files(any_server: WandbServer, tmp_path: Path) -> None:
-    offline = mirror(make_study(tmp_path / "offline", **SMALL))
-    mirror(make_study(tmp_path / "online", **SMALL, tracking={"project": "made", "mode": "online"}))
+    offline = show_study(make_study(tmp_path / "offline", **SMALL))
+    show_study(make_study(tmp_path / "online", **SMALL, tracking={"project": "made", "mode": "online"}))
     from_files, from_api = read_runs(offline.folder / "wandb"), read({"group": "made"})
     assert len(from_files) == len(from_api) == 10
     for ours, theirs in zip(from_files, from_api, strict=True):

@@ -3,7 +3,7 @@
 import importlib.util
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from analysis.reading.run_cache import RunCache
 from analysis.reading.wandb_api import read_api_runs
 from analysis.report import wandb_report
 from analysis.report.wandb_report import write_back
-from bench.wandb_server import ENTITY, KEY, WandbServer, wandb_server
+from bench.wandb_server import ENTITY, KEY, WandbServer
 from bench.wandb_stored import StoredRun
 from trainable.config import InputError
 
@@ -29,15 +29,6 @@ PAGE = "<!doctype html><title>Findings</title><p>Label 50 points.</p>"
 @pytest.fixture
 def findings(points_study: Callable[..., Findings]) -> Findings:
     return points_study({10: [0.60, 0.61, 0.60], 50: [0.70, 0.71, 0.70]})
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[WandbServer]:
-    with wandb_server() as started:
-        for name, value in {**started.environment, "HOME": str(tmp_path)}.items():
-            monkeypatch.setenv(name, value)
-        yield started
-        assert started.unknown == []
 
 
 @pytest.fixture
